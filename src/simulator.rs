@@ -1,0 +1,1 @@
+//! The WeChat platform on a laptop.

@@ -1,0 +1,319 @@
+//! What the backend keeps, as traits over two back ends: SQLite (embedded) and MongoDB.
+//!
+//! Rules that both keep:
+//!
+//! - Time is the store's own clock. Callers hand in and get back durations, so instances whose clocks
+//!   differ agree on what has expired.
+//! - An expired record is not found, whether its garbage was collected or not.
+//! - Tokens arrive [`Sealed`]: no back end ever sees one in clear.
+//! - An operation runs in a task (or thread) of its own. Dropping the future that waits for it never
+//!   cuts it short, so a caller may wait with any deadline.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::wechat::id::{OpenId, UnionId};
+
+mod seal;
+
+pub use seal::{Sealed, StoreKey, UnsealError, Vault};
+
+/// How long any operation may take before its caller is told [`StoreError::Timeout`].
+pub const OPERATION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a store operation failed. The text names no value and no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store can't be reached, or has no primary, or its disk is full. Later it may work again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// No answer within the deadline. What was sent may still take effect.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// What is stored can't be used: made by a newer version, or damaged. An operator must act.
+    #[error("the store can't be used: {0}")]
+    Unusable(String),
+}
+
+/// The name under which one running process takes leases. New at every start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceId(pub String);
+
+/// The SHA-256 of something secret or long that is only ever looked up: a session id, an OAuth
+/// `state`, a ledger key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Digest(pub [u8; 32]);
+
+/// Everything the backend keeps.
+#[async_trait]
+pub trait Store: CredentialStore + UserStore + SignInStore + MessageStore {
+    /// `sqlite` or `mongodb`, for logs and `check`.
+    fn name(&self) -> &'static str;
+
+    /// Proves that the store can be written to by now.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Deletes what has expired. For space only: nothing relies on it.
+    async fn collect_garbage(&self) -> Result<(), StoreError>;
+
+    /// Finishes what is under way and lets go of files and connections.
+    async fn close(&self);
+}
+
+/// One of the account's credentials: `<appid>/access_token`, `<appid>/jsapi_ticket`, …
+pub type CredentialKey = str;
+
+/// A credential as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCredential {
+    /// Counts the values published under this key. 0: none yet.
+    pub generation: u64,
+    /// The value, unless there is none or it was found dead.
+    pub value: Option<Sealed>,
+    /// What is left of its life; zero once over.
+    pub expires_in: Duration,
+    /// Since it was published.
+    pub age: Duration,
+}
+
+/// The answer to [`CredentialStore::lease_credential`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lease {
+    /// The caller may fetch. The record is as it was when the lease began, so that the caller sees
+    /// whether another has published since it last looked.
+    Held(StoredCredential),
+    /// Another owner is fetching.
+    Busy(StoredCredential),
+}
+
+/// The account's credentials, shared by all instances. One lease holder at a time fetches, and
+/// publishing is a compare-and-set on the generation.
+#[async_trait]
+pub trait CredentialStore: Send + Sync {
+    /// What is stored, generation 0 if nothing is.
+    async fn credential(&self, key: &CredentialKey) -> Result<StoredCredential, StoreError>;
+
+    /// Takes the right to fetch, in one atomic step: free, expired or one's own leases are taken.
+    async fn lease_credential(
+        &self,
+        key: &CredentialKey,
+        owner: &InstanceId,
+        lease: Duration,
+    ) -> Result<Lease, StoreError>;
+
+    /// Stores a new value and ends the lease, if `generation` is still the stored one. Returns
+    /// whether it was.
+    async fn publish_credential(
+        &self,
+        key: &CredentialKey,
+        owner: &InstanceId,
+        generation: u64,
+        value: &Sealed,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends one's own lease without a new value.
+    async fn release_credential(
+        &self,
+        key: &CredentialKey,
+        owner: &InstanceId,
+    ) -> Result<(), StoreError>;
+
+    /// Removes the value of this generation, because the platform refused it. Returns whether it was
+    /// still stored; a newer value is left alone.
+    async fn expire_credential(
+        &self,
+        key: &CredentialKey,
+        generation: u64,
+    ) -> Result<bool, StoreError>;
+}
+
+/// What OAuth gave for one user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuthGrant {
+    /// `snsapi_base` or `snsapi_userinfo`, as granted.
+    pub scope: String,
+    /// The user's web access_token.
+    pub access_token: Sealed,
+    /// What is left of its life; zero once over.
+    pub access_expires_in: Duration,
+    /// The user's refresh_token.
+    pub refresh_token: Sealed,
+    /// What is left of its life; zero once over. The grant stays readable then.
+    pub refresh_expires_in: Duration,
+}
+
+/// A user who has signed in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredUser {
+    /// Who.
+    pub open_id: OpenId,
+    /// The same person in the owner's other accounts, where known.
+    pub union_id: Option<UnionId>,
+    /// The last grant.
+    pub grant: Option<OAuthGrant>,
+    /// The answer of `sns/userinfo` when it was last asked, as it came.
+    pub profile: Option<serde_json::Value>,
+}
+
+/// Per-openid tokens and profiles.
+#[async_trait]
+pub trait UserStore: Send + Sync {
+    /// The user, if he has ever signed in and was not forgotten.
+    async fn user(&self, open_id: &OpenId) -> Result<Option<StoredUser>, StoreError>;
+
+    /// Stores a grant over the last one. A `union_id` of `None` leaves the stored one.
+    async fn save_grant(
+        &self,
+        open_id: &OpenId,
+        union_id: Option<&UnionId>,
+        grant: &OAuthGrant,
+    ) -> Result<(), StoreError>;
+
+    /// Keeps a copy of the profile. Does nothing if the user is not stored.
+    async fn save_profile(
+        &self,
+        open_id: &OpenId,
+        profile: &serde_json::Value,
+    ) -> Result<(), StoreError>;
+
+    /// Removes all that is stored about the user, his sessions too.
+    async fn forget_user(&self, open_id: &OpenId) -> Result<(), StoreError>;
+}
+
+/// A browser that is signed in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// Who.
+    pub open_id: OpenId,
+    /// The scope he signed in with.
+    pub scope: String,
+}
+
+/// A sign-in under way: what the OAuth `state` stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignIn {
+    /// The browser that began it.
+    pub browser: Digest,
+    /// `snsapi_base` or `snsapi_userinfo`, as asked.
+    pub scope: String,
+    /// Where the browser goes afterwards: a path of this site.
+    pub next: Option<String>,
+    /// The caller's own value, given back on the page's URL as `state`.
+    pub id: Option<String>,
+}
+
+/// The answer to [`SignInStore::begin_exchange`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exchange {
+    /// The caller exchanges the code, now and alone, and must call
+    /// [`finish_exchange`](SignInStore::finish_exchange).
+    Begun(SignIn),
+    /// Another callback with this state and code is exchanging.
+    Running(SignIn),
+    /// It was exchanged; the outcome as it was stored.
+    Finished(SignIn, Sealed),
+    /// No such state, or expired, or another browser's, or used with another code.
+    Refused,
+}
+
+/// Sign-ins under way, and sessions.
+#[async_trait]
+pub trait SignInStore: Send + Sync {
+    /// Stores a new sign-in under the digest of its `state`.
+    async fn create_sign_in(
+        &self,
+        state: &Digest,
+        sign_in: &SignIn,
+        ttl: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// Binds the state to this code and takes the right to exchange it, in one atomic step. A lease
+    /// that ran out (its holder died) is taken over.
+    async fn begin_exchange(
+        &self,
+        state: &Digest,
+        browser: &Digest,
+        code: &Digest,
+        lease: Duration,
+    ) -> Result<Exchange, StoreError>;
+
+    /// Stores the outcome. It stays readable until the sign-in expires.
+    async fn finish_exchange(&self, state: &Digest, outcome: &Sealed) -> Result<(), StoreError>;
+
+    /// The sign-in of this browser under `state`, whether used or not.
+    async fn sign_in(&self, state: &Digest, browser: &Digest)
+    -> Result<Option<SignIn>, StoreError>;
+
+    /// Stores a new session under the digest of its id.
+    async fn create_session(
+        &self,
+        id: &Digest,
+        session: &Session,
+        ttl: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// The session, unless expired.
+    async fn session(&self, id: &Digest) -> Result<Option<Session>, StoreError>;
+
+    /// Ends a session.
+    async fn delete_session(&self, id: &Digest) -> Result<(), StoreError>;
+}
+
+/// The answer to [`MessageStore::claim_message`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim {
+    /// First seen: the caller handles it.
+    New,
+    /// Its handler's lease ran out: the caller handles it in its place.
+    TakenOver {
+        /// Deliveries counted, this one included.
+        deliveries: u32,
+        /// Since the first delivery.
+        first_seen: Duration,
+    },
+    /// Another handler's lease runs.
+    Running {
+        /// Deliveries counted, this one included.
+        deliveries: u32,
+        /// Since the first delivery.
+        first_seen: Duration,
+    },
+    /// Handled; the reply as it was stored.
+    Done(Vec<u8>),
+}
+
+/// The ledger of messages: one handling, one reply, at whichever instance a delivery arrives.
+#[async_trait]
+pub trait MessageStore: Send + Sync {
+    /// Counts a delivery and takes the right to handle it, in one atomic step. Entries live for
+    /// `keep` from the first delivery.
+    async fn claim_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+        keep: Duration,
+    ) -> Result<Claim, StoreError>;
+
+    /// Prolongs one's own claim. Returns whether it was still one's own.
+    async fn renew_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Stores the reply, if the claim is still the owner's (or the entry is gone). Returns whether.
+    async fn finish_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        reply: &[u8],
+        keep: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives one's own claim back, so that the next delivery is handled at once.
+    async fn release_message(&self, key: &Digest, owner: &InstanceId) -> Result<(), StoreError>;
+}

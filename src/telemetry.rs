@@ -1,0 +1,3 @@
+//! What an operator sees of the process: logs and metrics.
+
+pub mod metrics;

@@ -1,0 +1,95 @@
+//! Identifiers of the platform, each parsed once into a type of its own.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is no identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {kind}: expected 1 to 64 of letters, digits, `_`, `-`, `@` and `.`")]
+pub struct InvalidId {
+    kind: &'static str,
+}
+
+macro_rules! identifiers {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks the characters and the length.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidId`] for an empty text, one over 64 characters, or one with other characters.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                if is_identifier(text) { Ok(Self(text.into())) } else { Err(InvalidId { kind: $kind }) }
+            }
+
+            /// The identifier as the platform writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+identifiers! {
+    /// A user as one account sees him: 28 characters that begin with `o`.
+    OpenId = "openid";
+    /// A user across the accounts of one Open Platform owner.
+    UnionId = "unionid";
+    /// An account as the API names it: `wx` and 16 hex digits.
+    AppId = "appid";
+    /// An account as messages name it: `gh_` and 12 hex digits (原始ID).
+    OriginalId = "original id";
+}
+
+/// Longer and wider than what the platform issues today, narrow enough for a log line and a key.
+fn is_identifier(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'@' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_short_and_plain() {
+        assert!(OpenId::parse("oFan0000000000000000000000001").is_ok());
+        assert!(OpenId::parse("o-_x@y.z").is_ok());
+        for bad in ["", "$where", "a b", "a\u{0}", "中", &"o".repeat(65)] {
+            assert!(OpenId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
