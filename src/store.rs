@@ -297,6 +297,10 @@ pub trait MessageStore: Send + Sync {
         keep: Duration,
     ) -> Result<Claim, StoreError>;
 
+    /// Looks again at a message that another was handling: takes an expired claim over. Counts no
+    /// delivery. A message that is gone counts as taken over.
+    async fn reclaim_message(&self, key: &Digest, owner: &InstanceId, lease: Duration) -> Result<Claim, StoreError>;
+
     /// Prolongs one's own claim. Returns whether it was still one's own.
     async fn renew_message(
         &self,

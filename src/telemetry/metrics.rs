@@ -1,8 +1,221 @@
 //! The metrics of `GET /metrics`, in a registry of the application's own.
+//!
+//! One small struct per concern, handed to the part that it measures.
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, Registry};
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::api::ApiError;
+
+/// All metrics of one application.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Messages and their handling.
+    pub messages: MessageMetrics,
+    /// Calls to the platform.
+    pub api: ApiMetrics,
+    /// The token centre.
+    pub credentials: CredentialMetrics,
+    /// The store.
+    pub store: StoreMetrics,
+    /// The HTTP server.
+    pub http: HttpMetrics,
+    clock_skew: Gauge,
+}
+
+impl Metrics {
+    /// Registers every family.
+    ///
+    /// # Errors
+    ///
+    /// Never, unless two families share a name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let build = IntGauge::with_opts(
+            Opts::new("offiaccount_build_info", "1, labelled with the version.")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        build.set(1);
+        registry.register(Box::new(build))?;
+        let clock_skew =
+            Gauge::new("offiaccount_clock_skew_seconds", "WeChat's clock less this machine's, by the Date of its answers.")?;
+        registry.register(Box::new(clock_skew.clone()))?;
+        Ok(Self {
+            messages: MessageMetrics::register(&registry)?,
+            api: ApiMetrics::register(&registry)?,
+            credentials: CredentialMetrics::register(&registry)?,
+            store: StoreMetrics::register(&registry)?,
+            http: HttpMetrics::register(&registry)?,
+            clock_skew,
+            registry,
+        })
+    }
+
+    /// The Prometheus text, version 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// When a family has no samples of its own kind, which the registry rules out.
+    pub fn encode(&self, skew_seconds: Option<i64>) -> prometheus::Result<String> {
+        if let Some(seconds) = skew_seconds {
+            // A skew is far below 2^52 seconds.
+            #[expect(clippy::cast_precision_loss, reason = "a skew is far below 2^52 seconds")]
+            self.clock_skew.set(seconds as f64);
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// How messages end.
+#[derive(Clone, Debug)]
+pub struct MessageMetrics {
+    handled: IntCounterVec,
+    seconds: HistogramVec,
+    deliveries: IntCounterVec,
+    refused: IntCounterVec,
+    panics: IntCounter,
+}
+
+impl MessageMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            handled: IntCounterVec::new(
+                Opts::new("offiaccount_messages_total", "Messages handled, by kind and outcome."),
+                &["kind", "outcome"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "offiaccount_message_seconds",
+                    "Time of handlers, by kind. WeChat waits 5 s for an answer, three times.",
+                )
+                .buckets(vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 4.5, 5.0, 10.0, 14.5, 30.0, 60.0]),
+                &["kind"],
+            )?,
+            deliveries: IntCounterVec::new(
+                Opts::new("offiaccount_deliveries_total", "Deliveries, by what each was answered."),
+                &["answer"],
+            )?,
+            refused: IntCounterVec::new(
+                Opts::new("offiaccount_deliveries_refused_total", "Deliveries refused before any handling, by cause."),
+                &["cause"],
+            )?,
+            panics: IntCounter::new("offiaccount_handler_panics_total", "Handlers that panicked.")?,
+        };
+        registry.register(Box::new(this.handled.clone()))?;
+        registry.register(Box::new(this.seconds.clone()))?;
+        registry.register(Box::new(this.deliveries.clone()))?;
+        registry.register(Box::new(this.refused.clone()))?;
+        registry.register(Box::new(this.panics.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a handled message. `kind` is a `MsgType`, or `event` and the event's name, of the known ones.
+    pub fn count_handled(&self, kind: &str, outcome: &'static str, elapsed: Duration) {
+        self.handled.with_label_values(&[kind, outcome]).inc();
+        self.seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a delivery by its answer: `reply`, `success`, `joined`, `repeated`, `held`, `thinking`.
+    pub fn count_delivery(&self, answer: &'static str) {
+        self.deliveries.with_label_values(&[answer]).inc();
+    }
+
+    /// Counts a delivery that was refused.
+    pub fn count_refused(&self, cause: &'static str) {
+        self.refused.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a handler's panic.
+    pub fn count_panic(&self) {
+        self.panics.inc();
+    }
+}
+
+/// Calls to the platform.
+#[derive(Clone, Debug)]
+pub struct ApiMetrics {
+    calls: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl ApiMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            calls: IntCounterVec::new(
+                Opts::new("offiaccount_api_calls_total", "Calls to WeChat, by path and errcode (or timeout, network, nonsense)."),
+                &["path", "errcode"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new("offiaccount_api_seconds", "Time of calls to WeChat, by path.")
+                    .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]),
+                &["path"],
+            )?,
+        };
+        registry.register(Box::new(this.calls.clone()))?;
+        registry.register(Box::new(this.seconds.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts one call.
+    pub fn observe(&self, path: &'static str, error: Option<&ApiError>, elapsed: Duration) {
+        let errcode = match error {
+            None => "0".to_owned(),
+            Some(ApiError::Refused { errcode, .. }) => errcode.to_string(),
+            Some(ApiError::Timeout) => "timeout".to_owned(),
+            Some(ApiError::Network(_)) => "network".to_owned(),
+            Some(ApiError::Nonsense(_)) => "nonsense".to_owned(),
+            Some(ApiError::Store(_)) => "store".to_owned(),
+        };
+        self.calls.with_label_values(&[path, &errcode]).inc();
+        self.seconds.with_label_values(&[path]).observe(elapsed.as_secs_f64());
+    }
+}
+
+/// The token centre.
+#[derive(Clone, Debug)]
+pub struct CredentialMetrics {
+    refreshes: IntCounterVec,
+    expires_in: GaugeVec,
+    age: GaugeVec,
+}
+
+impl CredentialMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            refreshes: IntCounterVec::new(
+                Opts::new("offiaccount_credential_refreshes_total", "Fetches of a credential, by outcome."),
+                &["credential", "outcome"],
+            )?,
+            expires_in: GaugeVec::new(
+                Opts::new("offiaccount_credential_expires_in_seconds", "What is left of the life of the credential in use."),
+                &["credential"],
+            )?,
+            age: GaugeVec::new(
+                Opts::new("offiaccount_credential_age_seconds", "Since this instance first saw the credential in use."),
+                &["credential"],
+            )?,
+        };
+        registry.register(Box::new(this.refreshes.clone()))?;
+        registry.register(Box::new(this.expires_in.clone()))?;
+        registry.register(Box::new(this.age.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a fetch: `ok` or `failed`.
+    pub fn count_refresh(&self, credential: &'static str, outcome: &'static str) {
+        self.refreshes.with_label_values(&[credential, outcome]).inc();
+    }
+
+    /// Sets the gauges of a credential that is in use.
+    pub fn set_life(&self, credential: &'static str, expires_in: Duration, age: Duration) {
+        self.expires_in.with_label_values(&[credential]).set(expires_in.as_secs_f64());
+        self.age.with_label_values(&[credential]).set(age.as_secs_f64());
+    }
+}
 
 /// How long store operations take and how they end.
 #[derive(Clone, Debug)]
@@ -18,13 +231,8 @@ impl StoreMetrics {
     /// When the registry holds a family of that name already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let latency = HistogramVec::new(
-            HistogramOpts::new(
-                "offiaccount_store_seconds",
-                "Time of store operations, by operation and outcome.",
-            )
-            .buckets(vec![
-                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.2, 5.0,
-            ]),
+            HistogramOpts::new("offiaccount_store_seconds", "Time of store operations, by operation and outcome.")
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.2, 5.0]),
             &["operation", "outcome"],
         )?;
         registry.register(Box::new(latency.clone()))?;
@@ -33,8 +241,46 @@ impl StoreMetrics {
 
     /// Counts one operation.
     pub fn observe(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
-        self.latency
-            .with_label_values(&[operation, outcome])
-            .observe(elapsed.as_secs_f64());
+        self.latency.with_label_values(&[operation, outcome]).observe(elapsed.as_secs_f64());
+    }
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    requests: IntCounterVec,
+    connections: IntGauge,
+    shed: IntCounter,
+}
+
+impl HttpMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            requests: IntCounterVec::new(
+                Opts::new("offiaccount_http_requests_total", "HTTP requests, by route and status."),
+                &["route", "status"],
+            )?,
+            connections: IntGauge::new("offiaccount_http_connections", "Open connections.")?,
+            shed: IntCounter::new("offiaccount_http_shed_total", "Requests answered 503 because too many were under way.")?,
+        };
+        registry.register(Box::new(this.requests.clone()))?;
+        registry.register(Box::new(this.connections.clone()))?;
+        registry.register(Box::new(this.shed.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts an answered request. `route` is a path of the route table, never the request's own.
+    pub fn count_request(&self, route: &'static str, status: u16) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    }
+
+    /// The gauge of open connections.
+    pub fn connections(&self) -> &IntGauge {
+        &self.connections
+    }
+
+    /// Counts a request that was shed.
+    pub fn count_shed(&self) {
+        self.shed.inc();
     }
 }

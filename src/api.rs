@@ -1,0 +1,19 @@
+//! The client of the platform's server API. Only this module speaks to Tencent.
+//!
+//! [`Transport`] makes one call and knows neither tokens nor retries. [`Client`] makes authorised
+//! calls: it takes the `access_token` from the token centre, has it renewed when the platform refuses
+//! it, and repeats what is safe to repeat.
+
+mod client;
+mod error;
+mod skew;
+mod sns;
+mod transport;
+mod user;
+
+pub use client::Client;
+pub use error::{ApiError, Class, advice};
+pub use skew::Skew;
+pub use sns::{SnsGrant, SnsProfile};
+pub use transport::{Call, Transport};
+pub use user::{FollowerPage, Followers};

@@ -1,0 +1,72 @@
+//! Authorised calls: with the account's `access_token`, renewed when refused, repeated when safe.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{ApiError, Call, Class, Transport};
+use crate::token::{Kind, TokenCentre};
+
+/// Tries of a call that may be repeated, the first included.
+const TRIES: u32 = 3;
+
+/// The account's API. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    transport: Transport,
+    tokens: TokenCentre,
+}
+
+impl Client {
+    /// A client that takes its tokens from `tokens`.
+    pub fn new(transport: Transport, tokens: TokenCentre) -> Self {
+        Self { transport, tokens }
+    }
+
+    /// Makes a call that only reads, so it may be repeated: on -1, on a broken connection, on nonsense.
+    ///
+    /// # Errors
+    ///
+    /// The last try's error. See [`ApiError::class`].
+    pub async fn read<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
+        let mut tries = 1;
+        loop {
+            match self.write(call).await {
+                Err(error) if error.class() == Class::Retry && error.errcode() != Some(45011) && tries < TRIES => {
+                    let pause = Duration::from_millis(rand::random_range(100..300)) * tries;
+                    tokio::time::sleep(pause).await;
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Makes a call that writes. It is repeated only when the token was refused: then the platform did
+    /// not run it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ApiError::class`].
+    pub async fn write<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
+        let token = self.tokens.get(Kind::AccessToken).await?.value;
+        match self.transport.send(&with_token(call, token.expose())).await {
+            Err(error) if error.class() == Class::RenewToken => {
+                let token = self.tokens.renew_refused(Kind::AccessToken, &token).await?.value;
+                self.transport.send(&with_token(call, token.expose())).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The token centre that this client uses.
+    pub fn tokens(&self) -> &TokenCentre {
+        &self.tokens
+    }
+}
+
+fn with_token<'a>(call: &Call<'a>, token: &'a str) -> Call<'a> {
+    let mut call = call.clone();
+    call.query.insert(0, ("access_token", token));
+    call
+}

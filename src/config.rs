@@ -1,0 +1,511 @@
+//! The settings: read once, checked together, and told with all their faults in one message.
+//!
+//! [`Settings`] is what was typed, on the command line or in the environment. [`Config`] is what it
+//! means; nothing else in the crate reads the environment.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::secret::Secret;
+use crate::store::{self, StoreKey};
+use crate::wechat::crypto::EncodingAesKey;
+use crate::wechat::id::AppId;
+
+mod settings;
+
+pub use settings::Settings;
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The account as its console's 基本配置 page shows it.
+    pub account: Account,
+    /// Where the platform is reached.
+    pub platform: Platform,
+    /// Where we are reached, and what we serve there.
+    pub site: Site,
+    /// What keeps our state.
+    pub store: Store,
+    /// The bearer token of the management routes. Without one they answer 403.
+    pub admin_token: Option<Secret>,
+    /// What the bot says when it has no answer.
+    pub texts: Texts,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+}
+
+/// The account's identity and keys.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// AppID.
+    pub app_id: AppId,
+    /// AppSecret.
+    pub app_secret: Secret,
+    /// Token (令牌): signs every delivery.
+    pub token: Secret,
+    /// The token before the last change; accepted beside the current one.
+    pub token_previous: Option<Secret>,
+    /// EncodingAESKey. With one, every message must be encrypted; without, none may be.
+    pub aes_key: Option<EncodingAesKey>,
+    /// The key before the last change; decrypts beside the current one.
+    pub aes_key_previous: Option<EncodingAesKey>,
+    /// How the `access_token` is fetched.
+    pub token_mode: TokenMode,
+}
+
+/// Which call gives the `access_token`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenMode {
+    /// `/cgi-bin/stable_token` in normal mode: idempotent, so two fetchers do no harm.
+    #[default]
+    Stable,
+    /// `/cgi-bin/token`: each call ends the token before it.
+    Classic,
+}
+
+/// The platform's addresses, without a trailing slash.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// The server API.
+    pub api_url: String,
+    /// The OAuth page.
+    pub open_url: String,
+    /// The JS-SDK script that our page loads.
+    pub jssdk_url: String,
+}
+
+/// Our own address and pages.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// The address users' phones see, if it was set. See [`Site::public_url`].
+    pub public_url: Option<PublicUrl>,
+    /// Hosts for which a JS-SDK config is signed, if they were set; else the host of the public URL.
+    pub jssdk_domains: Option<Vec<String>>,
+    /// A folder whose files are served before the built-in ones.
+    pub static_dir: Option<PathBuf>,
+}
+
+impl Site {
+    /// The public URL, given the address that was bound: `http://<LISTEN>` unless one is set, a
+    /// wildcard address read as 127.0.0.1.
+    pub fn public_url(&self, bound: SocketAddr) -> PublicUrl {
+        self.public_url.clone().unwrap_or_else(|| {
+            let ip = match bound.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            let address = SocketAddr::new(ip, bound.port());
+            let host = match ip {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            PublicUrl { origin: format!("http://{address}"), host }
+        })
+    }
+}
+
+/// The origin that users' phones see: scheme, host and port, no slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    origin: String,
+    host: String,
+}
+
+impl PublicUrl {
+    /// Reads an absolute http or https URL without path, query and fragment.
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = parse_http_url(text)?;
+        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+            return Err("expected scheme and host alone, e.g. https://wx.example.com".into());
+        }
+        // `host_str` of an http URL is never none.
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Ok(Self { origin: url.origin().ascii_serialization(), host })
+    }
+
+    /// `https://wx.example.com`.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// `wx.example.com`, in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether cookies may be marked `Secure`.
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
+    /// An absolute URL of a path of this site.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// `sqlite://PATH` or `mongodb://…`. It may hold a password.
+    pub url: Secret,
+    /// The key that seals what is kept. Without one, it is generated beside the embedded store.
+    pub key: Option<StoreKey>,
+    /// The key before the last change; opens beside the current one.
+    pub key_previous: Option<StoreKey>,
+}
+
+/// What the bot says when it has no answer.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    /// When a handler fails.
+    pub fallback: String,
+    /// By the last delivery of a message whose answer is still in the making. Without one: nothing.
+    pub thinking: Option<String>,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Every fault of the settings, one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} setting(s) to mend, in the environment or in .env:", self.faults.len())?;
+        for fault in &self.faults {
+            writeln!(f, "  - {fault}")?;
+        }
+        write!(f, "No account at hand? `offiaccount demo` needs none of them.")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads `.env`, if there is one, and the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names all that is missing or malformed.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Settings::from_env().and_then(|settings| Self::from_settings(&settings))
+    }
+
+    /// Checks settings from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names all that is missing or malformed.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut faults = Faults::default();
+        let config = faults.read(settings);
+        match config {
+            Some(config) if faults.0.is_empty() => Ok(config),
+            _ => Err(ConfigError { faults: faults.0 }),
+        }
+    }
+
+    /// What is legal but risky, one sentence each, for the log at start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let account = &self.account;
+        if account.token.expose().len() < 8 {
+            warnings.push("WECHAT_TOKEN is under 8 characters: it is easy to guess, and whoever guesses it can send you messages in anyone's name".into());
+        }
+        if !is_usual_app_id(account.app_id.as_str()) {
+            warnings.push(format!(
+                "WECHAT_APPID {} does not look like `wx` and 16 hex digits: copy it again from the console",
+                account.app_id
+            ));
+        }
+        let is_real = self.platform.api_url.ends_with(".weixin.qq.com");
+        if account.aes_key.is_none() && is_real {
+            warnings.push("WECHAT_ENCODING_AES_KEY is not set: in 明文模式 the platform signs no body, so choose 安全模式 in the console and set it".into());
+        }
+        if is_real && self.site.public_url.is_none() {
+            warnings.push("PUBLIC_URL is not set: sign-in links will point at this machine alone".into());
+        }
+        warnings
+    }
+}
+
+fn is_usual_app_id(app_id: &str) -> bool {
+    app_id
+        .strip_prefix("wx")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn parse_http_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.fragment().is_none() => Ok(url),
+        _ => Err("expected an absolute http:// or https:// URL".into()),
+    }
+}
+
+/// Collects what is wrong while everything is read.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn read(&mut self, settings: &Settings) -> Option<Config> {
+        let account = self.account(settings);
+        let platform = self.platform(settings);
+        let site = self.site(settings);
+        let store = self.store(settings);
+        let admin_token = self.optional("ADMIN_TOKEN", &settings.admin_token, |text| {
+            let fits = text.bytes().all(|b| b.is_ascii_graphic());
+            fits.then(|| Secret::new(text)).ok_or_else(|| "expected visible ASCII without blanks".into())
+        });
+        let log_format = self.optional("LOG_FORMAT", &settings.log_format, |text| match text {
+            "pretty" => Ok(LogFormat::Pretty),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("expected `pretty` or `json`".into()),
+        });
+        let texts = Texts {
+            fallback: given(&settings.fallback_text).unwrap_or(FALLBACK_TEXT).to_owned(),
+            thinking: given(&settings.thinking_text).map(str::to_owned),
+        };
+        let log_format = log_format.unwrap_or_default();
+        Some(Config { account: account?, platform: platform?, site: site?, store: store?, admin_token, texts, log_format })
+    }
+
+    fn account(&mut self, settings: &Settings) -> Option<Account> {
+        const CONSOLE: &str = "as on the console's 基本配置 page";
+        let app_id = self.required("WECHAT_APPID", &settings.wechat_appid, CONSOLE, |text| {
+            AppId::parse(text).map_err(|_| "expected `wx` and 16 hex digits".into())
+        });
+        let app_secret = self.required("WECHAT_APPSECRET", &settings.wechat_appsecret, CONSOLE, |text| {
+            let fits = text.bytes().all(|b| b.is_ascii_graphic());
+            fits.then(|| Secret::new(text)).ok_or_else(|| "expected 32 hex digits".into())
+        });
+        let token = self.required("WECHAT_TOKEN", &settings.wechat_token, CONSOLE, parse_token);
+        let token_previous = self.optional("WECHAT_TOKEN_PREVIOUS", &settings.wechat_token_previous, parse_token);
+        let aes_key = self.optional("WECHAT_ENCODING_AES_KEY", &settings.wechat_encoding_aes_key, parse_aes_key);
+        let aes_key_previous = self.optional(
+            "WECHAT_ENCODING_AES_KEY_PREVIOUS",
+            &settings.wechat_encoding_aes_key_previous,
+            parse_aes_key,
+        );
+        if aes_key_previous.is_some() && given(&settings.wechat_encoding_aes_key).is_none() {
+            self.0.push("WECHAT_ENCODING_AES_KEY_PREVIOUS: set without WECHAT_ENCODING_AES_KEY; unset it, or set both".into());
+        }
+        let token_mode = self.optional("TOKEN_MODE", &settings.token_mode, |text| match text {
+            "stable" => Ok(TokenMode::Stable),
+            "classic" => Ok(TokenMode::Classic),
+            _ => Err("expected `stable` or `classic`".into()),
+        });
+        Some(Account {
+            app_id: app_id?,
+            app_secret: app_secret?,
+            token: token?,
+            token_previous,
+            aes_key,
+            aes_key_previous,
+            token_mode: token_mode.unwrap_or_default(),
+        })
+    }
+
+    fn platform(&mut self, settings: &Settings) -> Option<Platform> {
+        let mut url = |name, value: &Option<String>, default: &str| {
+            let url = self.optional(name, value, |text| {
+                let url = parse_http_url(text)?;
+                if url.query().is_some() { Err("expected a URL without a query".into()) } else { Ok(url) }
+            });
+            url.map_or_else(|| default.to_owned(), |url| url.as_str().trim_end_matches('/').to_owned())
+        };
+        Some(Platform {
+            api_url: url("WECHAT_API_URL", &settings.wechat_api_url, "https://api.weixin.qq.com"),
+            open_url: url("WECHAT_OPEN_URL", &settings.wechat_open_url, "https://open.weixin.qq.com"),
+            jssdk_url: url("WECHAT_JSSDK_URL", &settings.wechat_jssdk_url, JSSDK_URL),
+        })
+    }
+
+    fn site(&mut self, settings: &Settings) -> Option<Site> {
+        let listen = self.optional("LISTEN", &settings.listen, |text| {
+            text.parse().map_err(|_| "expected an IP address and a port, e.g. 0.0.0.0:3000".into())
+        });
+        let public_url = self.optional("PUBLIC_URL", &settings.public_url, PublicUrl::parse);
+        let jssdk_domains = self.optional("JSSDK_DOMAINS", &settings.jssdk_domains, |text| {
+            text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(parse_host).collect()
+        });
+        let static_dir = self.optional("STATIC_DIR", &settings.static_dir, |text| {
+            let path = PathBuf::from(text);
+            if path.is_dir() { Ok(path) } else { Err(format!("there is no folder {text}")) }
+        });
+        let beside = PathBuf::from("static");
+        Some(Site {
+            listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3000))),
+            public_url,
+            jssdk_domains,
+            static_dir: static_dir.or_else(|| beside.is_dir().then_some(beside)),
+        })
+    }
+
+    fn store(&mut self, settings: &Settings) -> Option<Store> {
+        let url = given(&settings.database_url).unwrap_or("sqlite://offiaccount.db").to_owned();
+        if let Err(expected) = store::check_url(&url) {
+            self.0.push(format!("DATABASE_URL: {expected}"));
+        }
+        let parse_key = |text: &str| {
+            StoreKey::parse(text).ok_or_else(|| "expected 32 bytes as 64 hex digits or base64 (make one: openssl rand -hex 32)".into())
+        };
+        let key = self.optional("STORE_KEY", &settings.store_key, parse_key);
+        let key_previous = self.optional("STORE_KEY_PREVIOUS", &settings.store_key_previous, parse_key);
+        if url.starts_with("mongodb") && given(&settings.store_key).is_none() {
+            self.0.push("STORE_KEY: is missing; MongoDB needs one, the same on all instances (make one: openssl rand -hex 32)".into());
+        }
+        Some(Store { url: Secret::new(url), key, key_previous })
+    }
+
+    fn required<T>(
+        &mut self,
+        name: &str,
+        value: &Option<String>,
+        where_found: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if given(value).is_none() {
+            self.0.push(format!("{name}: is missing; {where_found}"));
+        }
+        self.optional(name, value, parse)
+    }
+
+    fn optional<T>(
+        &mut self,
+        name: &str,
+        value: &Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        // The value itself is never shown: it may be a secret.
+        parse(given(value)?).map_err(|expected| self.0.push(format!("{name}: {expected}"))).ok()
+    }
+}
+
+const FALLBACK_TEXT: &str = "抱歉，暂时无法回答，请稍后再试。";
+const JSSDK_URL: &str = "https://res.wx.qq.com/open/js/jweixin-1.6.0.js";
+
+/// A setting that is there: an empty one counts as none.
+fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn parse_token(text: &str) -> Result<Secret, String> {
+    let fits = (3..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    fits.then(|| Secret::new(text)).ok_or_else(|| "expected 3 to 32 letters and digits".into())
+}
+
+fn parse_aes_key(text: &str) -> Result<EncodingAesKey, String> {
+    EncodingAesKey::parse(text).map_err(|_| "expected the 43 characters of the console's EncodingAESKey".into())
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    match Url::parse(&format!("http://{text}/")) {
+        Ok(url) if url.path() == "/" && url.port().is_none() && url.username().is_empty() => {
+            Ok(url.host_str().unwrap_or_default().to_owned())
+        }
+        _ => Err(format!("`{text}` is no host; expected e.g. wx.example.com,m.example.com, without scheme, port and path")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> Settings {
+        Settings {
+            wechat_appid: Some("wx0123456789abcdef".into()),
+            wechat_appsecret: Some("0123456789abcdef0123456789abcdef".into()),
+            wechat_token: Some("simtoken2026".into()),
+            ..Settings::default()
+        }
+    }
+
+    fn faults(settings: &Settings) -> Vec<String> {
+        Config::from_settings(settings).unwrap_err().faults
+    }
+
+    #[test]
+    fn all_faults_are_named_in_one_message() {
+        let settings = Settings {
+            wechat_token: Some("no".into()),
+            wechat_encoding_aes_key: Some("short".into()),
+            listen: Some("3000".into()),
+            database_url: Some("mysql://x".into()),
+            ..Settings::default()
+        };
+        let message = Config::from_settings(&settings).unwrap_err().to_string();
+        for name in ["WECHAT_APPID", "WECHAT_APPSECRET", "WECHAT_TOKEN", "WECHAT_ENCODING_AES_KEY", "LISTEN", "DATABASE_URL"] {
+            assert!(message.contains(name), "{name} in {message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_setting_is_a_missing_one() {
+        let settings = Settings { wechat_token: Some(String::new()), ..valid() };
+        assert_eq!(faults(&settings).len(), 1);
+    }
+
+    #[test]
+    fn a_fault_never_shows_the_value() {
+        let settings = Settings { wechat_token: Some("canary token".into()), store_key: Some("canary".into()), ..valid() };
+        assert!(!faults(&settings).concat().contains("canary"));
+    }
+
+    #[test]
+    fn mongodb_needs_a_store_key() {
+        let settings = Settings { database_url: Some("mongodb://127.0.0.1/x".into()), ..valid() };
+        assert!(faults(&settings)[0].starts_with("STORE_KEY"));
+    }
+
+    #[test]
+    fn the_public_url_falls_back_to_the_address_that_was_bound() {
+        let site = Config::from_settings(&valid()).unwrap().site;
+        assert_eq!(site.listen.to_string(), "0.0.0.0:3000");
+        assert_eq!(site.public_url("0.0.0.0:81".parse().unwrap()).origin(), "http://127.0.0.1:81");
+        assert_eq!(site.public_url("[::]:81".parse().unwrap()).host(), "[::1]");
+    }
+
+    #[test]
+    fn the_public_url_is_an_origin() {
+        let parse = |text: &str| PublicUrl::parse(text).map(|url| url.origin);
+        assert_eq!(parse("https://WX.example.com/").unwrap(), "https://wx.example.com");
+        assert_eq!(parse("http://127.0.0.1:3000").unwrap(), "http://127.0.0.1:3000");
+        for bad in ["wx.example.com", "ftp://x", "https://x/path", "https://x/?q", "https://u@x", "https://x/#f"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn jssdk_domains_are_hosts() {
+        let settings = Settings { jssdk_domains: Some("WX.example.com, m.example.com".into()), ..valid() };
+        let domains = Config::from_settings(&settings).unwrap().site.jssdk_domains.unwrap();
+        assert_eq!(domains, ["wx.example.com", "m.example.com"]);
+        for bad in ["https://x.com", "x.com:81", "x.com/p"] {
+            let settings = Settings { jssdk_domains: Some(bad.into()), ..valid() };
+            assert_eq!(faults(&settings).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn risky_settings_are_warned_of() {
+        let settings = Settings { wechat_appid: Some("wxshort".into()), wechat_token: Some("abc".into()), ..valid() };
+        assert_eq!(Config::from_settings(&settings).unwrap().warnings().len(), 4);
+    }
+}

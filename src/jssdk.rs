@@ -1,0 +1,154 @@
+//! JS-SDK configs: what a page hands to `wx.config`.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use url::Url;
+
+use crate::api::ApiError;
+use crate::token::{Kind, TokenCentre};
+use crate::wechat::id::AppId;
+use crate::wechat::signature;
+
+/// Interfaces that a page may want. One that the account has no right to does no harm in the list.
+const JS_API_LIST: &[&str] = &[
+    "updateAppMessageShareData",
+    "updateTimelineShareData",
+    "onMenuShareWeibo",
+    "startRecord",
+    "stopRecord",
+    "onVoiceRecordEnd",
+    "playVoice",
+    "pauseVoice",
+    "stopVoice",
+    "onVoicePlayEnd",
+    "uploadVoice",
+    "downloadVoice",
+    "chooseImage",
+    "previewImage",
+    "uploadImage",
+    "downloadImage",
+    "getLocalImgData",
+    "translateVoice",
+    "getNetworkType",
+    "openLocation",
+    "getLocation",
+    "startSearchBeacons",
+    "stopSearchBeacons",
+    "onSearchBeacons",
+    "hideOptionMenu",
+    "showOptionMenu",
+    "hideMenuItems",
+    "showMenuItems",
+    "hideAllNonBaseMenuItem",
+    "showAllNonBaseMenuItem",
+    "closeWindow",
+    "scanQRCode",
+    "openProductSpecificView",
+    "addCard",
+    "chooseCard",
+    "openCard",
+    "chooseWXPay",
+];
+
+/// Open tags (开放标签).
+const OPEN_TAG_LIST: &[&str] =
+    &["wx-open-launch-weapp", "wx-open-launch-app", "wx-open-subscribe", "wx-open-audio"];
+
+/// The argument of `wx.config`, with its own names.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JsConfig {
+    debug: bool,
+    app_id: AppId,
+    /// Unix seconds.
+    timestamp: u64,
+    nonce_str: String,
+    signature: String,
+    js_api_list: &'static [&'static str],
+    open_tag_list: &'static [&'static str],
+}
+
+/// Why no config was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum JsConfigError {
+    /// The page's address is no absolute http or https URL.
+    #[error("`url` is not an absolute http or https URL: send encodeURIComponent(location.href.split('#')[0])")]
+    Url,
+    /// The page's host is not ours.
+    #[error("the host {0} is not in JSSDK_DOMAINS: add it there, and in the console under JS接口安全域名")]
+    Host(String),
+    /// No ticket.
+    #[error(transparent)]
+    Ticket(#[from] ApiError),
+}
+
+/// Signs configs for the pages of some hosts.
+#[derive(Clone, Debug)]
+pub struct JsSdk {
+    app_id: AppId,
+    hosts: Vec<String>,
+    tokens: TokenCentre,
+}
+
+impl JsSdk {
+    /// A signer for pages of exactly these hosts; ports don't count.
+    pub fn new(app_id: AppId, hosts: Vec<String>, tokens: TokenCentre) -> Self {
+        Self { app_id, hosts, tokens }
+    }
+
+    /// Signs the page's URL exactly as given, less its fragment. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`JsConfigError`] says what the caller mends.
+    pub async fn config(&self, url: &str, now: u64) -> Result<JsConfig, JsConfigError> {
+        let url = signature::without_fragment(url);
+        let host = host_of(url).ok_or(JsConfigError::Url)?;
+        if !self.hosts.contains(&host) {
+            return Err(JsConfigError::Host(host));
+        }
+        let ticket = self.tokens.get(Kind::JsapiTicket).await?.value;
+        let nonce_str = nonce();
+        Ok(JsConfig {
+            debug: false,
+            app_id: self.app_id.clone(),
+            timestamp: now,
+            signature: signature::jssdk(ticket.expose(), &nonce_str, now, url).to_string(),
+            nonce_str,
+            js_api_list: JS_API_LIST,
+            open_tag_list: OPEN_TAG_LIST,
+        })
+    }
+}
+
+/// The host as a browser would read it, in lower case.
+fn host_of(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    url.host_str().map(str::to_owned)
+}
+
+/// 16 hex digits.
+fn nonce() -> String {
+    let mut nonce = String::with_capacity(16);
+    // Writing to a String never fails.
+    let _ = write!(nonce, "{:016x}", rand::random::<u64>());
+    nonce
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_a_browser_would_reach() {
+        let check = |url: &str, host: Option<&str>| assert_eq!(host_of(url).as_deref(), host, "{url}");
+        check("https://WX.example.com:8443/p?q=1", Some("wx.example.com"));
+        check("http://127.0.0.1:3000/", Some("127.0.0.1"));
+        check(r"https://evil.example\@wx.example.com/", Some("evil.example"));
+        check("https://wx.example.com@evil.example/", Some("evil.example"));
+        check("javascript:alert(1)", None);
+        check("/path", None);
+        check("", None);
+    }
+}

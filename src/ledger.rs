@@ -1,0 +1,339 @@
+//! One handling and one reply for each message, however often and wherever it is delivered.
+//!
+//! The platform waits 5 s and delivers three times in all; the connection of a late answer is already
+//! cut. So a retry is not dropped: it joins the running handler, and carries its reply.
+//!
+//! - The handler runs in a task of its own. A closed connection never cancels it.
+//! - A claim in the store keeps other instances from handling the same message; they wait for its
+//!   reply. A claim whose holder died runs out and is taken over.
+//! - While a handler runs, the first and the second delivery are left without an answer, so that the
+//!   platform delivers again. The third is always answered in time.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::api::Client;
+use crate::bot::{Bot, Context};
+use crate::bot::chain::Chain;
+use crate::config::Texts;
+use crate::store::{Claim, Digest, InstanceId, Store, StoreError};
+use crate::telemetry::metrics::MessageMetrics;
+use crate::privacy;
+use crate::wechat::{Message, Reply};
+
+/// Every answer is sent this soon after its delivery: the platform hangs up at 5 s.
+const ANSWER_WITHIN: Duration = Duration::from_millis(4_400);
+/// A delivery that is to get no answer is held this long: past the platform's own deadline.
+const HOLD_FOR: Duration = Duration::from_millis(5_600);
+/// The platform's deadline, and so the time between two deliveries.
+const DELIVERY_EVERY: Duration = Duration::from_secs(5);
+/// The number of deliveries.
+const LAST_DELIVERY: u32 = 3;
+/// A claim lives this long unless it is renewed, so a dead holder's message waits no longer.
+const LEASE: Duration = Duration::from_secs(4);
+const RENEW_EVERY: Duration = Duration::from_millis(1_300);
+/// How often a message that another instance handles is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// How long a reply is kept: far longer than a signature is fresh and a retry can come.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Each store operation on the way to an answer.
+const STORE_WITHIN: Duration = Duration::from_millis(1_200);
+/// How long a reply that the store could not take is remembered here.
+const REMEMBER_FOR: Duration = Duration::from_secs(60);
+
+/// What a delivery is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// This reply; [`Reply::None`] is `success`.
+    Reply(Reply),
+    /// Nothing: the platform has hung up, and delivers again.
+    HungUp,
+}
+
+/// The ledger of one instance, over a store that all instances share.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ledger")
+    }
+}
+
+struct Inner {
+    bot: Chain,
+    api: Client,
+    store: Arc<dyn Store>,
+    owner: InstanceId,
+    texts: Texts,
+    metrics: MessageMetrics,
+    tasks: TaskTracker,
+    running: Mutex<HashMap<Digest, Arc<watch::Sender<Progress>>>>,
+}
+
+/// How far a message has come.
+#[derive(Clone, Debug)]
+struct Progress {
+    /// Deliveries counted, here and elsewhere.
+    deliveries: u32,
+    first_seen: Instant,
+    reply: Option<Reply>,
+}
+
+impl Progress {
+    /// Which delivery it is by now: the number counted or, where larger, one for each 5 s since the
+    /// ledger first saw the message.
+    fn delivery(&self) -> u32 {
+        let by_time = self.first_seen.elapsed().as_secs() / DELIVERY_EVERY.as_secs() + 1;
+        self.deliveries.max(u32::try_from(by_time).unwrap_or(u32::MAX))
+    }
+
+    /// Adds what the store knows of deliveries elsewhere.
+    fn count(&mut self, deliveries: u32, since_first: Duration) {
+        self.deliveries = self.deliveries.max(deliveries);
+        if let Some(first_seen) = Instant::now().checked_sub(since_first) {
+            self.first_seen = self.first_seen.min(first_seen);
+        }
+    }
+}
+
+impl Ledger {
+    /// A ledger that has `bot` handle messages.
+    pub fn new(
+        bot: Bot,
+        api: Client,
+        store: Arc<dyn Store>,
+        owner: InstanceId,
+        texts: Texts,
+        metrics: MessageMetrics,
+    ) -> Self {
+        let running = Mutex::default();
+        let tasks = TaskTracker::new();
+        Self(Arc::new(Inner { bot: bot.into_chain(), api, store, owner, texts, metrics, tasks, running }))
+    }
+
+    /// Takes a delivery and waits for what it is to be answered.
+    pub async fn deliver(&self, message: Message) -> Answer {
+        let arrived = Instant::now();
+        let key = Digest(message.ledger_key());
+        let mut progress = self.join_or_start(key, message);
+        let hold = tokio::time::sleep_until((arrived + HOLD_FOR).into());
+        let answer = tokio::time::sleep_until((arrived + ANSWER_WITHIN).into());
+        tokio::pin!(hold, answer);
+        let mut must_answer = false;
+        loop {
+            {
+                let progress = progress.borrow_and_update();
+                if let Some(reply) = &progress.reply {
+                    // Past its own deadline a delivery can't carry a reply: the next one will.
+                    if arrived.elapsed() < DELIVERY_EVERY {
+                        self.0.metrics.count_delivery(if *reply == Reply::None { "success" } else { "reply" });
+                        return Answer::Reply(reply.clone());
+                    }
+                }
+                if must_answer && progress.delivery() >= LAST_DELIVERY {
+                    self.0.metrics.count_delivery("thinking");
+                    return Answer::Reply(self.0.texts.thinking.clone().map_or(Reply::None, Reply::Text));
+                }
+            }
+            tokio::select! {
+                changed = progress.changed() => if changed.is_err() {
+                    // The task ended without a reply: it was cut short. The next delivery starts anew.
+                    return Answer::HungUp;
+                },
+                () = &mut answer, if !must_answer => must_answer = true,
+                () = &mut hold => {
+                    self.0.metrics.count_delivery("held");
+                    return Answer::HungUp;
+                }
+            }
+        }
+    }
+
+    /// The number of messages whose handler runs.
+    pub fn running(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Waits until every handler has ended and every reply is written.
+    pub async fn close(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn join_or_start(&self, key: Digest, message: Message) -> watch::Receiver<Progress> {
+        let mut running = self.0.lock();
+        if let Some(progress) = running.get(&key) {
+            self.0.metrics.count_delivery("joined");
+            progress.send_modify(|progress| progress.deliveries += 1);
+            return progress.subscribe();
+        }
+        let (progress, receiver) =
+            watch::channel(Progress { deliveries: 1, first_seen: Instant::now(), reply: None });
+        let progress = Arc::new(progress);
+        running.insert(key, Arc::clone(&progress));
+        drop(running);
+        let span = tracing::info_span!("message", msg.key = %hex::encode(&key.0[..6]));
+        let inner = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move { inner.work(key, message, &progress).await }.instrument(span));
+        receiver
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<watch::Sender<Progress>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees a message to its end: claims it or waits for whoever did, handles it, keeps the reply.
+    async fn work(&self, key: Digest, message: Message, progress: &watch::Sender<Progress>) {
+        let is_kept = match self.claim(&key, progress).await {
+            Claimed::Elsewhere(reply) => {
+                self.metrics.count_delivery("repeated");
+                progress.send_modify(|progress| progress.reply = Some(reply));
+                true
+            }
+            Claimed::Here => {
+                let reply = self.handle_under_lease(&key, message).await;
+                // The answer does not wait for the write: a retry that finds the claim still open
+                // waits, and one that finds it expired handles the message again.
+                progress.send_modify(|progress| progress.reply = Some(reply.clone()));
+                self.keep(&key, &reply).await
+            }
+        };
+        if !is_kept {
+            // Without a store a retry must find the reply here.
+            tokio::time::sleep(REMEMBER_FOR).await;
+        }
+        self.lock().remove(&key);
+    }
+
+    /// Takes the message, or waits until the instance that has it is done or dead.
+    async fn claim(&self, key: &Digest, progress: &watch::Sender<Progress>) -> Claimed {
+        let mut claim = within(STORE_WITHIN, self.store.claim_message(key, &self.owner, LEASE, KEEP)).await;
+        loop {
+            match claim {
+                Ok(Claim::New) => return Claimed::Here,
+                Ok(Claim::TakenOver { deliveries, first_seen }) => {
+                    progress.send_modify(|progress| progress.count(deliveries, first_seen));
+                    tracing::info!("taking over a message whose handler is gone");
+                    return Claimed::Here;
+                }
+                Ok(Claim::Done(reply)) => match serde_json::from_slice(&reply) {
+                    Ok(reply) => return Claimed::Elsewhere(reply),
+                    Err(error) => {
+                        tracing::error!(%error, "the kept reply can't be read; handling the message again");
+                        return Claimed::Here;
+                    }
+                },
+                Ok(Claim::Running { deliveries, first_seen }) => {
+                    progress.send_modify(|progress| progress.count(deliveries, first_seen));
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    claim = within(STORE_WITHIN, self.store.reclaim_message(key, &self.owner, LEASE)).await;
+                }
+                // A message must be answered while the store is away: from this instance's memory.
+                Err(error) => {
+                    tracing::warn!(%error, "handling a message without the ledger");
+                    return Claimed::Here;
+                }
+            }
+        }
+    }
+
+    async fn handle_under_lease(&self, key: &Digest, message: Message) -> Reply {
+        let handler = self.handle(message);
+        tokio::pin!(handler);
+        loop {
+            tokio::select! {
+                reply = &mut handler => return reply,
+                () = tokio::time::sleep(RENEW_EVERY) => {
+                    match within(STORE_WITHIN, self.store.renew_message(key, &self.owner, LEASE)).await {
+                        Ok(true) => {}
+                        Ok(false) => tracing::warn!("another instance has taken the message over"),
+                        Err(error) => tracing::debug!(%error, "the claim could not be renewed"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the bot. Whatever happens in it, there is a reply.
+    async fn handle(&self, message: Message) -> Reply {
+        let began = Instant::now();
+        let kind = message.kind_name();
+        let (is_event, is_farewell) = (message.is_event(), message.event_name() == Some("unsubscribe"));
+        privacy::forget_if_demanded(&*self.store, &message).await;
+        let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
+        let (reply, outcome) = match AssertUnwindSafe(self.bot.run(ctx)).catch_unwind().await {
+            Ok(Ok(reply)) if reply == Reply::None || is_farewell => (Reply::None, "silent"),
+            Ok(Ok(reply)) => (self.fit(reply, is_event), "answered"),
+            Ok(Err(error)) => {
+                tracing::error!(msg.kind = kind, %error, "the handler of a {kind} failed");
+                let fallback = if is_event { Reply::None } else { Reply::Text(self.texts.fallback.clone()) };
+                (fallback, "failed")
+            }
+            Err(_panic) => {
+                self.metrics.count_panic();
+                tracing::error!(msg.kind = kind, "the handler of a {kind} panicked");
+                (Reply::None, "panicked")
+            }
+        };
+        let elapsed = began.elapsed();
+        self.metrics.count_handled(kind, outcome, elapsed);
+        tracing::debug!(msg.kind = kind, outcome, elapsed_ms = elapsed.as_millis(), "handled a {kind}");
+        reply
+    }
+
+    /// Cuts a reply to what the platform delivers.
+    fn fit(&self, reply: Reply, is_event: bool) -> Reply {
+        let (reply, cuts) = reply.fitted(is_event);
+        for cut in cuts {
+            tracing::warn!("{cut}");
+        }
+        reply
+    }
+
+    /// Writes the reply down. Returns whether it is safe there.
+    async fn keep(&self, key: &Digest, reply: &Reply) -> bool {
+        let reply = match serde_json::to_vec(reply) {
+            Ok(reply) => reply,
+            Err(error) => {
+                tracing::error!(%error, "a reply can't be written down");
+                return false;
+            }
+        };
+        match self.store.finish_message(key, &self.owner, &reply, KEEP).await {
+            Ok(is_ours) => {
+                if !is_ours {
+                    tracing::warn!("another instance has handled the message too");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a reply is kept in memory: the store did not take it");
+                false
+            }
+        }
+    }
+}
+
+/// Who handles a message.
+enum Claimed {
+    Here,
+    /// It was handled, and this is its reply.
+    Elsewhere(Reply),
+}
+
+async fn within<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
+}

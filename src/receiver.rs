@@ -1,0 +1,195 @@
+//! The checks that a delivery passes before it is a message, cheapest first, and the seal on its reply.
+//!
+//! Whether a message must be encrypted is decided by the settings, never by the request: with an
+//! `EncodingAESKey` every message must be, without one none may be. Every refusal looks the same from
+//! outside; the cause is for the log.
+
+use std::sync::Arc;
+
+use crate::api::Skew;
+use crate::config::Account;
+use crate::secret::Secret;
+use crate::wechat::crypto::{self, Cipher, CryptoError};
+use crate::wechat::query::{DeliveryQuery, QueryError};
+use crate::wechat::xml::XmlError;
+use crate::wechat::{Message, MessageError, Reply, signature};
+
+mod replay;
+
+use replay::ReplayGuard;
+
+/// How far a delivery's timestamp may be from the platform's clock, in seconds.
+const FRESH_FOR: i64 = 300;
+
+/// Verifies deliveries and seals replies for one account.
+pub struct Receiver {
+    tokens: Vec<Secret>,
+    /// The current key first, then the previous one. Empty in plain mode.
+    ciphers: Vec<Cipher>,
+    skew: Arc<Skew>,
+    replays: ReplayGuard,
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("is_encrypted", &self.is_encrypted()).finish_non_exhaustive()
+    }
+}
+
+/// Why a delivery is refused. The texts are for the log; the caller answers the same to all.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A query that the platform does not send.
+    #[error("the query is not WeChat's: {0}")]
+    Query(#[from] QueryError),
+    /// A signature that no token of ours makes.
+    #[error("the signature does not fit WECHAT_TOKEN: compare it with the console's 服务器配置")]
+    Signature,
+    /// Signed too long ago, or ahead of time.
+    #[error("the timestamp is {0} s away from now: check this machine's clock, or it is a replay")]
+    Stale(i64),
+    /// A plain body where all must be encrypted.
+    #[error("the message is not encrypted but WECHAT_ENCODING_AES_KEY is set: choose 安全模式 in the console, or unset the key")]
+    NotEncrypted,
+    /// An encrypted body, and no key.
+    #[error("the message is encrypted but WECHAT_ENCODING_AES_KEY is not set: set it, or choose 明文模式 in the console")]
+    Encrypted,
+    /// A ciphertext that no key of ours opens.
+    #[error("the message can't be decrypted ({0}): compare WECHAT_ENCODING_AES_KEY and WECHAT_APPID with the console")]
+    Crypto(#[from] CryptoError),
+    /// The envelope of an encrypted message is broken.
+    #[error("the envelope is broken: {0}")]
+    Envelope(XmlError),
+    /// The signature was used before, for another message.
+    #[error("the signature was used before for another message: a replay")]
+    Replay,
+}
+
+impl Refusal {
+    /// A word for the metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Query(_) => "query",
+            Self::Signature => "signature",
+            Self::Stale(_) => "stale",
+            Self::NotEncrypted => "not_encrypted",
+            Self::Encrypted => "encrypted",
+            Self::Crypto(_) => "decryption",
+            Self::Envelope(_) => "envelope",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// Why a delivery gives no message.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// It is not from the platform, or not for us.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is authentic and no message.
+    #[error(transparent)]
+    Malformed(#[from] MessageError),
+}
+
+impl Receiver {
+    /// A receiver for the account, with its tokens and keys, current and previous.
+    pub fn new(account: &Account, skew: Arc<Skew>) -> Self {
+        let cipher = |key| Cipher::new(key, account.app_id.clone());
+        Self {
+            tokens: std::iter::once(&account.token).chain(&account.token_previous).cloned().collect(),
+            ciphers: account.aes_key.iter().chain(&account.aes_key_previous).map(cipher).collect(),
+            skew,
+            replays: ReplayGuard::default(),
+        }
+    }
+
+    /// Whether all messages must be encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !self.ciphers.is_empty()
+    }
+
+    /// Checks the query's form, its signature and its age.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`] to be logged.
+    pub fn verify<'q>(&self, raw_query: &'q str) -> Result<DeliveryQuery<'q>, Refusal> {
+        let query = DeliveryQuery::parse(raw_query)?;
+        let fits = |token: &Secret| {
+            signature::sign(token.expose(), &query.timestamp, &query.nonce).matches(&query.signature)
+        };
+        if !self.tokens.iter().any(fits) {
+            return Err(Refusal::Signature);
+        }
+        let difference = self.skew.now() - query.timestamp_seconds();
+        if difference.abs() > FRESH_FOR {
+            return Err(Refusal::Stale(difference));
+        }
+        Ok(query)
+    }
+
+    /// Opens the body of a delivery whose query was verified.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError::Refused`] if it is not authentic, [`ReceiveError::Malformed`] if it is and can't
+    /// be read as a message.
+    pub fn open(&self, query: &DeliveryQuery<'_>, body: &[u8]) -> Result<Message, ReceiveError> {
+        let message = if self.is_encrypted() {
+            Message::parse(self.decrypt(query, body)?.as_bytes())?
+        } else {
+            let message = Message::parse(body);
+            // Safe mode's envelope is no message; compatible mode's body is one, with `Encrypt` beside.
+            if has_encrypt(body) {
+                return Err(Refusal::Encrypted.into());
+            }
+            message?
+        };
+        if self.replays.is_replay(&query.timestamp, &query.nonce, &message.ledger_key(), self.skew.now()) {
+            return Err(Refusal::Replay.into());
+        }
+        Ok(message)
+    }
+
+    fn decrypt(&self, query: &DeliveryQuery<'_>, body: &[u8]) -> Result<String, Refusal> {
+        let encrypt = match crypto::read_encrypt(body) {
+            Ok(Some(encrypt)) => encrypt,
+            Ok(None) => return Err(Refusal::NotEncrypted),
+            Err(error) => return Err(Refusal::Envelope(error)),
+        };
+        let given = query.msg_signature.as_deref().ok_or(Refusal::Signature)?;
+        let fits = |token: &Secret| {
+            signature::sign_encrypted(token.expose(), &query.timestamp, &query.nonce, &encrypt).matches(given)
+        };
+        if !self.tokens.iter().any(fits) {
+            return Err(Refusal::Signature);
+        }
+        let mut refusal = Refusal::Signature;
+        for cipher in &self.ciphers {
+            match cipher.decrypt(&encrypt) {
+                Ok(message) => return Ok(message),
+                Err(error) => refusal = error.into(),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The body that answers `message`, encrypted if all is. `None`: answer `success`.
+    pub fn reply(&self, message: &Message, reply: &Reply) -> Option<String> {
+        let now = self.skew.now();
+        let xml = reply.to_xml(&message.from, &message.to, now)?;
+        let Some(cipher) = self.ciphers.first() else {
+            return Some(xml);
+        };
+        let encrypt = cipher.encrypt(&xml, rand::random());
+        let nonce = rand::random::<u32>().to_string();
+        let token = self.tokens.first()?;
+        let signature = signature::sign_encrypted(token.expose(), &now.to_string(), &nonce, &encrypt);
+        Some(crypto::encrypted_reply_xml(&encrypt, &signature, now, &nonce))
+    }
+}
+
+fn has_encrypt(body: &[u8]) -> bool {
+    matches!(crypto::read_encrypt(body), Ok(Some(_)))
+}

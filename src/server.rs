@@ -1,0 +1,293 @@
+//! The connection loop: poem's endpoints over hyper's HTTP/1.
+//!
+//! poem's own server has no time-out for a request's head, leaves `TCP_NODELAY` off, and refuses new
+//! connections the moment it stops. This loop closes slow senders, and on shutdown goes on accepting
+//! until the balancer has noticed, so that no client sees a reset.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use poem::http::uri::Scheme;
+use poem::{Addr, Endpoint, EndpointExt as _, IntoResponse, LocalAddr, RemoteAddr};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::telemetry::metrics::HttpMetrics;
+
+/// From a request's first byte to the end of its head, and from a connection to its first request.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// Between two requests: longer than the usual 60 s of a proxy, so that the proxy closes first.
+const IDLE_FOR: Duration = Duration::from_secs(75);
+/// How often connections are looked over.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Request line and headers. Beyond: 431.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+const MAX_HEADERS: usize = 64;
+/// Requests under way at once. Beyond: 503 at once, while those under way are still answered in time.
+const MAX_REQUESTS: usize = 8_192;
+/// After the signal, new connections are taken this long: a balancer needs a look at `/healthz`.
+const ACCEPT_FOR: Duration = Duration::from_secs(1);
+/// After the signal, what is still open is cut off.
+const STOP_WITHIN: Duration = Duration::from_millis(3_800);
+
+/// Serves `endpoint` until `shutdown`, then drains: answers carry `Connection: close`, the backlog is
+/// emptied, requests under way are finished.
+pub async fn serve<E>(listener: TcpListener, endpoint: E, metrics: HttpMetrics, shutdown: CancellationToken)
+where
+    E: Endpoint + 'static,
+{
+    let server = Arc::new(Server {
+        endpoint: endpoint.map_to_response(),
+        metrics,
+        shutdown: shutdown.clone(),
+        connections: Mutex::default(),
+        requests: AtomicUsize::new(0),
+        started: Instant::now(),
+    });
+    let tasks = TaskTracker::new();
+    let sweeper = tokio::spawn(Arc::clone(&server).sweep());
+    let mut next_id = 0;
+    let mut accept = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
+        Ok((stream, peer)) => {
+            next_id += 1;
+            tasks.spawn(Arc::clone(&server).connection(next_id, stream, peer));
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection was not accepted");
+            false
+        }
+    };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => if !accept(accepted) {
+                // Out of file descriptors, most likely: a pause lets some be closed.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            },
+            () = shutdown.cancelled() => break,
+        }
+    }
+    let stop_at = tokio::time::Instant::now() + STOP_WITHIN;
+    let accept_until = tokio::time::sleep(ACCEPT_FOR);
+    tokio::pin!(accept_until);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => if !accept(accepted) { break },
+            () = &mut accept_until => break,
+        }
+    }
+    drop(listener);
+    server.each_connection(|connection| connection.finish.notify_one());
+    tasks.close();
+    if tokio::time::timeout_at(stop_at, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "cutting off connections that did not end in time");
+        server.each_connection(|connection| connection.cut.notify_one());
+        tasks.wait().await;
+    }
+    sweeper.abort();
+}
+
+struct Server<E> {
+    endpoint: E,
+    metrics: HttpMetrics,
+    shutdown: CancellationToken,
+    connections: Mutex<HashMap<u64, Arc<Connection>>>,
+    requests: AtomicUsize,
+    started: Instant,
+}
+
+/// What the sweeper sees of a connection.
+#[derive(Default)]
+struct Connection {
+    phase: AtomicU8,
+    /// When the phase began, in milliseconds since the server started.
+    since_ms: AtomicU64,
+    /// Finish the request under way, then close.
+    finish: Notify,
+    /// Close now.
+    cut: Notify,
+}
+
+/// A request's head is awaited or arriving.
+const HEAD: u8 = 0;
+/// A request is being answered.
+const BUSY: u8 = 1;
+/// Between two requests.
+const IDLE: u8 = 2;
+
+impl Connection {
+    fn enter(&self, phase: u8, started: Instant) {
+        let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since_ms.store(now_ms, Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn is_overdue(&self, started: Instant) -> bool {
+        let limit = match self.phase.load(Ordering::Relaxed) {
+            HEAD => HEAD_WITHIN,
+            IDLE => IDLE_FOR,
+            _ => return false,
+        };
+        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
+        started.elapsed().saturating_sub(since) > limit
+    }
+}
+
+impl<E> Server<E> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn each_connection(&self, act: impl Fn(&Connection)) {
+        self.lock().values().for_each(|connection| act(connection));
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tick.tick().await;
+            self.each_connection(|connection| {
+                if connection.is_overdue(self.started) {
+                    connection.cut.notify_one();
+                }
+            });
+        }
+    }
+}
+
+impl<E: Endpoint<Output = poem::Response>> Server<E> {
+    async fn connection(self: Arc<Self>, id: u64, stream: TcpStream, peer: SocketAddr) {
+        // Small answers must not wait for an acknowledgement. Where the option fails, they do.
+        let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().unwrap_or(peer);
+        let connection = Arc::new(Connection::default());
+        connection.enter(HEAD, self.started);
+        self.lock().insert(id, Arc::clone(&connection));
+        self.metrics.connections().inc();
+
+        let service = hyper::service::service_fn({
+            let (server, connection) = (&self, &connection);
+            move |request: hyper::Request<Incoming>| async move {
+                connection.enter(BUSY, server.started);
+                let response = server.respond(request, local, peer).await;
+                connection.enter(IDLE, server.started);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let stream = WatchedStream { stream, connection: Arc::clone(&connection), started: self.started };
+        let serving = http1::Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        loop {
+            tokio::select! {
+                // A client that broke the protocol or went away is no news.
+                _ = &mut serving => break,
+                () = connection.cut.notified() => break,
+                () = connection.finish.notified() => serving.as_mut().graceful_shutdown(),
+            }
+        }
+        self.metrics.connections().dec();
+        self.lock().remove(&id);
+    }
+
+    async fn respond(
+        &self,
+        request: hyper::Request<Incoming>,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> hyper::Response<poem::body::BoxBody> {
+        let _under_way = UnderWay::enter(&self.requests);
+        let mut response = if self.requests.load(Ordering::Relaxed) > MAX_REQUESTS {
+            self.metrics.count_shed();
+            poem::http::StatusCode::SERVICE_UNAVAILABLE.with_header("Retry-After", "1").into_response()
+        } else {
+            let local = LocalAddr(Addr::SocketAddr(local));
+            let peer = RemoteAddr(Addr::SocketAddr(peer));
+            self.endpoint.get_response((request, local, peer, Scheme::HTTP).into()).await
+        };
+        if self.shutdown.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.into()
+    }
+}
+
+/// Counts a request until it is answered or its connection is gone.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that tells when a request begins to arrive.
+struct WatchedStream {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    started: Instant,
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() && self.connection.phase.load(Ordering::Relaxed) == IDLE {
+            self.connection.enter(HEAD, self.started);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
