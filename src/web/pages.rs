@@ -1,0 +1,156 @@
+//! The pages that people see, as typed templates. They escape what they are given, and hold neither
+//! inline script nor inline style, so that the content security policy can forbid both.
+
+use askama::Template;
+
+/// The demo page: the five buttons, the signed-in user, the JS-SDK's state, and what each call answered.
+///
+/// No `Debug`: it may hold the admin token.
+#[derive(Template)]
+#[template(path = "demo.html")]
+pub(crate) struct DemoPage<'a> {
+    /// Where WeChat's script is loaded from.
+    pub(crate) jssdk_url: &'a str,
+    /// Where it is loaded from when the first address fails; WeChat keeps its script on two hosts.
+    pub(crate) jssdk_fallback_url: Option<&'a str>,
+    /// Fills the admin token's field. Only the demo may give it: whoever reads the page reads the token.
+    pub(crate) admin_token: Option<&'a str>,
+    /// The simulator's page, where there is one.
+    pub(crate) simulator_url: Option<&'a str>,
+}
+
+/// What a person sees in WeChat's browser where a sign-in did not come to its end.
+#[derive(Debug, Template)]
+#[template(path = "notice.html")]
+pub(crate) struct NoticePage<'a> {
+    /// What happened, in a few Chinese words.
+    pub(crate) title: &'a str,
+    /// Why, and what to do now, in Chinese.
+    pub(crate) message: &'a str,
+    /// The same in one small English line.
+    pub(crate) hint: &'a str,
+    /// WeChat's return code, where WeChat said one.
+    pub(crate) errcode: Option<i64>,
+    /// Finds the request in the log.
+    pub(crate) request_id: &'a str,
+    /// Where 重新登录 leads; without it there is no such button.
+    pub(crate) retry_url: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BARE: DemoPage<'static> = DemoPage {
+        jssdk_url: "https://res.wx.qq.com/open/js/jweixin-1.6.0.js",
+        jssdk_fallback_url: None,
+        admin_token: None,
+        simulator_url: None,
+    };
+
+    const REFUSED: NoticePage<'static> = NoticePage {
+        title: "授权没有完成",
+        message: "你没有同意授权。",
+        hint: "You did not consent.",
+        errcode: None,
+        request_id: "r-1",
+        retry_url: None,
+    };
+
+    #[track_caller]
+    fn assert_strict_policy_suffices(html: &str) {
+        for script in html.split("<script").skip(1) {
+            let (attributes, rest) = script.split_once('>').unwrap();
+            assert!(attributes.contains("src="), "inline script: {attributes}");
+            assert!(rest.starts_with("</script>"), "script with a body");
+        }
+        assert!(!html.contains("<style"), "inline style sheet");
+        for attribute in [" style=", " onclick=", " onload=", "javascript:"] {
+            assert!(!html.contains(attribute), "inline {attribute}");
+        }
+    }
+
+    #[test]
+    fn the_demo_page_has_the_five_buttons() {
+        let html = BARE.render().unwrap();
+        for (id, label) in [
+            ("get-tokens", "getTokens"),
+            ("get-followers", "getFollowers"),
+            ("wx-login", "微信登录"),
+            ("get-user", "获取用户信息"),
+            ("get-jssdk-config", "获取JSSDKConfig"),
+        ] {
+            let (_, after) = html.split_once(&format!("id=\"{id}\"")).unwrap();
+            let (_, text) = after.split_once('>').unwrap();
+            let (text, _) = text.split_once('<').unwrap();
+            assert_eq!(text, label);
+        }
+    }
+
+    #[test]
+    fn only_what_is_given_stands_on_the_demo_page() {
+        let bare = BARE.render().unwrap();
+        assert!(!bare.contains(" value="));
+        assert!(!bare.contains("data-jssdk-fallback-url"));
+        assert!(!bare.contains("open-simulator"));
+
+        let full = DemoPage {
+            jssdk_fallback_url: Some("https://res2.wx.qq.com/open/js/jweixin-1.6.0.js"),
+            admin_token: Some("demo-token"),
+            simulator_url: Some("http://127.0.0.1:4000/"),
+            ..BARE
+        }
+        .render()
+        .unwrap();
+        assert!(full.contains("value=\"demo-token\""));
+        assert!(full.contains(
+            "data-jssdk-fallback-url=\"https://res2.wx.qq.com/open/js/jweixin-1.6.0.js\""
+        ));
+        assert!(full.contains("href=\"http://127.0.0.1:4000/\""));
+    }
+
+    #[test]
+    fn the_pages_need_no_inline_script_or_style() {
+        assert_strict_policy_suffices(&BARE.render().unwrap());
+        assert_strict_policy_suffices(&REFUSED.render().unwrap());
+    }
+
+    #[test]
+    fn markup_in_a_value_stays_text() {
+        let html = NoticePage {
+            title: "<script>alert(1)</script>",
+            retry_url: Some("/wxAuthorize?next=\"><b>".to_owned()),
+            ..REFUSED
+        }
+        .render()
+        .unwrap();
+        assert!(!html.contains("<script"));
+        assert!(!html.contains("<b>"));
+
+        let html = DemoPage {
+            admin_token: Some("\"><b>"),
+            ..BARE
+        }
+        .render()
+        .unwrap();
+        assert!(!html.contains("<b>"));
+    }
+
+    #[test]
+    fn the_notice_shows_what_support_asks_for() {
+        let html = NoticePage {
+            errcode: Some(40029),
+            retry_url: Some("/wxAuthorize?scope=snsapi_userinfo".to_owned()),
+            ..REFUSED
+        }
+        .render()
+        .unwrap();
+        assert!(html.contains("errcode 40029"));
+        assert!(html.contains("r-1"));
+        assert!(html.contains("重新登录"));
+
+        let bare = REFUSED.render().unwrap();
+        assert!(!bare.contains("errcode"));
+        assert!(!bare.contains("重新登录"));
+    }
+}
