@@ -6,6 +6,7 @@ pub mod crypto;
 pub mod id;
 pub mod query;
 pub mod signature;
+pub mod xml;
 
 /// Test vectors, computed with pycryptodome and in agreement with wechatpy and npm wechat-crypto.
 #[cfg(test)]
