@@ -5,6 +5,7 @@
 pub mod crypto;
 pub mod id;
 pub mod query;
+pub mod reply;
 pub mod signature;
 pub mod xml;
 

@@ -296,8 +296,8 @@ fn resolve(reference: &BytesRef<'_>) -> Result<char, XmlError> {
     }
 }
 
-/// XML 1.0 §2.2, `Char`.
-fn is_xml_character(character: char) -> bool {
+/// Whether XML 1.0 can hold it at all (§2.2, `Char`).
+pub(crate) fn is_xml_character(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' => true,
         '\u{fffe}' | '\u{ffff}' => false,
