@@ -45,8 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Each store operation on the way to an answer.
 const STORE_WITHIN: Duration = Duration::from_millis(1_200);
-/// How long a reply that the store could not take is remembered here.
+/// How long a reply that the store does not take is remembered here.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
+const KEEP_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// What a delivery is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,10 +163,18 @@ impl Ledger {
         self.0.lock().len()
     }
 
-    /// Waits until every handler has ended and every reply is written.
-    pub async fn close(&self) {
+    /// Waits until every handler has ended and every reply is written. What still runs at `deadline` is
+    /// given back, so that another instance handles it at once.
+    pub async fn close(&self, deadline: tokio::time::Instant) {
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        if tokio::time::timeout_at(deadline, self.0.tasks.wait()).await.is_ok() {
+            return;
+        }
+        let running: Vec<Digest> = self.0.lock().keys().copied().collect();
+        tracing::warn!(messages = running.len(), "leaving messages to other instances");
+        let release = |key| async move { within(STORE_WITHIN, self.0.store.release_message(&key, &self.0.owner)).await };
+        // A claim that can't be given back runs out by itself.
+        futures_util::future::join_all(running.into_iter().map(release)).await;
     }
 
     fn join_or_start(&self, key: Digest, message: Message) -> watch::Receiver<Progress> {
@@ -194,24 +203,24 @@ impl Inner {
 
     /// Sees a message to its end: claims it or waits for whoever did, handles it, keeps the reply.
     async fn work(&self, key: Digest, message: Message, progress: &watch::Sender<Progress>) {
-        let is_kept = match self.claim(&key, progress).await {
+        let reply = match self.claim(&key, progress).await {
             Claimed::Elsewhere(reply) => {
                 self.metrics.count_delivery("repeated");
                 progress.send_modify(|progress| progress.reply = Some(reply));
-                true
+                None
             }
             Claimed::Here => {
                 let reply = self.handle_under_lease(&key, message).await;
                 // The answer does not wait for the write: a retry that finds the claim still open
                 // waits, and one that finds it expired handles the message again.
                 progress.send_modify(|progress| progress.reply = Some(reply.clone()));
-                self.keep(&key, &reply).await
+                Some(reply)
             }
         };
-        if !is_kept {
-            // Without a store a retry must find the reply here.
-            tokio::time::sleep(REMEMBER_FOR).await;
+        if let Some(reply) = reply {
+            self.keep(&key, &reply).await;
         }
+        // Until it is written a retry finds the reply here.
         self.lock().remove(&key);
     }
 
@@ -300,25 +309,24 @@ impl Inner {
         reply
     }
 
-    /// Writes the reply down. Returns whether it is safe there.
-    async fn keep(&self, key: &Digest, reply: &Reply) -> bool {
+    /// Writes the reply down; while the store is away, again and again until no retry can come.
+    async fn keep(&self, key: &Digest, reply: &Reply) {
         let reply = match serde_json::to_vec(reply) {
             Ok(reply) => reply,
-            Err(error) => {
-                tracing::error!(%error, "a reply can't be written down");
-                return false;
-            }
+            Err(error) => return tracing::error!(%error, "a reply can't be written down"),
         };
-        match self.store.finish_message(key, &self.owner, &reply, KEEP).await {
-            Ok(is_ours) => {
-                if !is_ours {
-                    tracing::warn!("another instance has handled the message too");
+        let give_up_at = Instant::now() + REMEMBER_FOR;
+        loop {
+            match self.store.finish_message(key, &self.owner, &reply, KEEP).await {
+                Ok(true) => return,
+                Ok(false) => return tracing::warn!("another instance has handled the message too"),
+                Err(error) if Instant::now() >= give_up_at => {
+                    return tracing::error!(%error, "a reply was not written down: the store is away too long");
                 }
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a reply is kept in memory: the store did not take it");
-                false
+                Err(error) => {
+                    tracing::debug!(%error, "a reply is kept in memory until the store takes it");
+                    tokio::time::sleep(KEEP_AGAIN_EVERY).await;
+                }
             }
         }
     }

@@ -4,12 +4,41 @@
 //!
 //! # Layout
 //!
+//! In the order of a message's way through it:
+//!
+//! - [`app`]: everything put together; [`config`] its settings, [`telemetry`] its logs and metrics.
+//! - `server` and `web`: the connection loop, and the route table.
+//! - [`receiver`]: the checks that a delivery passes before it is a message.
 //! - [`wechat`]: the wire protocol. Pure: no I/O, no clock, no hidden randomness.
+//! - [`ledger`]: one handling and one reply for each message.
+//! - [`bot`]: Koa-style middleware, router and handlers.
+//! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
+//! - [`oauth`] and [`jssdk`]: sign-in, and signed configs for pages.
 //! - [`store`]: what is kept, as traits, and the two back ends SQLite and MongoDB.
+//! - [`check`]: what `offiaccount check` finds.
 //! - [`simulator`]: the platform on a laptop. It shares the protocol with the backend, nothing else.
 
+pub mod api;
+pub mod app;
+pub mod bot;
+pub mod check;
+pub mod config;
+pub mod jssdk;
+mod key_file;
+pub mod ledger;
+pub mod oauth;
+mod privacy;
+pub mod receiver;
 pub mod secret;
+mod server;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod token;
+mod web;
 pub mod wechat;
+
+pub use app::{Application, serve};
+pub use bot::{Bot, BotError, BotResult, Context, Next};
+pub use config::Config;
+pub use wechat::{Message, Reply};

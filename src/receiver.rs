@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::api::Skew;
 use crate::config::Account;
 use crate::secret::Secret;
+use crate::wechat::id::{OpenId, OriginalId};
 use crate::wechat::crypto::{self, Cipher, CryptoError};
 use crate::wechat::query::{DeliveryQuery, QueryError};
 use crate::wechat::xml::XmlError;
@@ -175,10 +176,11 @@ impl Receiver {
         Err(refusal)
     }
 
-    /// The body that answers `message`, encrypted if all is. `None`: answer `success`.
-    pub fn reply(&self, message: &Message, reply: &Reply) -> Option<String> {
+    /// The body that answers a message of `sender` to `account`, encrypted if all is. `None`: answer
+    /// `success`.
+    pub fn reply(&self, sender: &OpenId, account: &OriginalId, reply: &Reply) -> Option<String> {
         let now = self.skew.now();
-        let xml = reply.to_xml(&message.from, &message.to, now)?;
+        let xml = reply.to_xml(sender, account, now)?;
         let Some(cipher) = self.ciphers.first() else {
             return Some(xml);
         };

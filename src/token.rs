@@ -140,6 +140,7 @@ struct Known {
 struct Held {
     credential: Credential,
     generation: u64,
+    first_seen: Instant,
     read_at: Instant,
     /// When to fetch the next one: ahead of the end, not at the same moment at each instance.
     refresh_at: Instant,
@@ -241,9 +242,13 @@ impl TokenCentre {
         self.obtain(kind, Need::OtherThan(reported)).await
     }
 
-    /// What is left of the life of the value known here, for metrics.
-    pub fn known_expires_in(&self, kind: Kind) -> Option<Duration> {
-        self.slot(kind).known().held.as_ref().map(|held| held.credential.expires_in())
+    /// Sets the gauges of the values known here.
+    pub fn report(&self, metrics: &CredentialMetrics) {
+        for kind in Kind::ALL {
+            if let Some(held) = &self.slot(kind).known().held {
+                metrics.set_life(kind.name(), held.credential.expires_in(), held.first_seen.elapsed());
+            }
+        }
     }
 
     /// Waits for fetches in the background.
@@ -431,6 +436,7 @@ impl TokenCentre {
         known.held = Some(Held {
             credential: credential.clone(),
             generation,
+            first_seen: now,
             read_at: now,
             refresh_at: credential.expires_at - ahead,
             is_unpublished: false,

@@ -1,7 +1,17 @@
 //! The pages that people see, as typed templates. They escape what they are given, and hold neither
 //! inline script nor inline style, so that the content security policy can forbid both.
 
+use std::sync::Arc;
+
 use askama::Template;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::web::Data;
+use poem::{Response, handler};
+
+use super::Backend;
+use super::trace::RequestId;
+use crate::oauth::Intent;
+use crate::secret::Secret;
 
 /// The demo page: the five buttons, the signed-in user, the JS-SDK's state, and what each call answered.
 ///
@@ -35,6 +45,146 @@ pub(crate) struct NoticePage<'a> {
     pub(crate) request_id: &'a str,
     /// Where 重新登录 leads; without it there is no such button.
     pub(crate) retry_url: Option<String>,
+}
+
+/// What the demo's page is given beyond the usual.
+#[derive(Clone, Debug)]
+pub(crate) struct Demo {
+    /// The simulator's page.
+    pub(crate) simulator_url: String,
+    /// Fills the admin token's field: the demo listens on this machine alone.
+    pub(crate) admin_token: Secret,
+}
+
+/// The demo page.
+#[handler]
+pub(super) fn home(Data(backend): Data<&Arc<Backend>>) -> Response {
+    let page = DemoPage {
+        jssdk_url: &backend.jssdk_url,
+        jssdk_fallback_url: backend.policy.jssdk_fallback_url.as_deref(),
+        admin_token: backend.demo.as_ref().map(|demo| demo.admin_token.expose()),
+        simulator_url: backend.demo.as_ref().map(|demo| demo.simulator_url.as_str()),
+    };
+    render(backend, StatusCode::OK, &page)
+}
+
+/// What there is to tell a person in WeChat, and the status that goes with it.
+pub(super) struct Notice {
+    status: StatusCode,
+    title: &'static str,
+    message: String,
+    hint: String,
+    errcode: Option<i64>,
+    retry: Option<String>,
+}
+
+impl Notice {
+    /// The link that led here is wrong: its maker must mend it.
+    pub(super) fn bad_link(fault: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            title: "链接有误",
+            message: "这个登录链接不正确，请返回后重新打开。".into(),
+            hint: format!("The link is wrong: {fault}."),
+            errcode: None,
+            retry: None,
+        }
+    }
+
+    /// Not this browser's sign-in, or over.
+    pub(super) fn bad_state() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            title: "登录已失效",
+            message: "登录链接已过期、已使用过，或不是在这个浏览器中打开的。请重新登录。".into(),
+            hint: "This sign-in is over, was used, or was begun in another browser. Sign in again.".into(),
+            errcode: None,
+            retry: Some("/wxAuthorize".into()),
+        }
+    }
+
+    /// The user refused.
+    pub(super) fn declined(intent: &Intent) -> Self {
+        Self {
+            status: StatusCode::OK,
+            title: "未授权",
+            message: "你拒绝了授权，因此没有登录。需要时可以重新登录。".into(),
+            hint: "You declined, so you are not signed in.".into(),
+            errcode: None,
+            retry: Some(intent.authorize_path()),
+        }
+    }
+
+    /// A snapshot of the page (快照页).
+    pub(super) fn snapshot(intent: &Intent) -> Self {
+        Self {
+            status: StatusCode::OK,
+            title: "请使用完整服务",
+            message: "当前是页面快照，无法登录。请点击右下角的“使用完整服务”，然后重新登录。".into(),
+            hint: "This is a snapshot of the page. Tap 使用完整服务, then sign in again.".into(),
+            errcode: None,
+            retry: Some(intent.authorize_path()),
+        }
+    }
+
+    /// WeChat gave no token for the code.
+    pub(super) fn exchange_failed(
+        intent: &Intent,
+        errcode: Option<i64>,
+        timed_out: bool,
+        advice: Option<&'static str>,
+    ) -> Self {
+        let status = if timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+        let hint = advice.unwrap_or("WeChat did not confirm the sign-in. Try again");
+        Self {
+            status,
+            title: "登录失败",
+            message: "微信没有确认这次登录，请重新登录。".into(),
+            hint: format!("{hint}."),
+            errcode,
+            retry: Some(intent.authorize_path()),
+        }
+    }
+
+    /// Our own store did not answer.
+    pub(super) fn store_away(intent: &Intent) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "服务繁忙",
+            message: "服务暂时不可用，请稍后重新登录。".into(),
+            hint: "The service is not available. Try again in a moment.".into(),
+            errcode: None,
+            retry: Some(intent.authorize_path()),
+        }
+    }
+}
+
+/// Renders a notice.
+pub(super) fn notice(backend: &Backend, id: RequestId, notice: &Notice) -> Response {
+    let page = NoticePage {
+        title: notice.title,
+        message: &notice.message,
+        hint: &notice.hint,
+        errcode: notice.errcode,
+        request_id: &id.to_string(),
+        retry_url: notice.retry.clone(),
+    };
+    render(backend, notice.status, &page)
+}
+
+fn render(backend: &Backend, status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => Response::builder()
+            .status(status)
+            .content_type("text/html; charset=utf-8")
+            .header(header::CONTENT_SECURITY_POLICY, backend.policy.header.clone())
+            .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+            .body(html),
+        Err(error) => {
+            tracing::error!(%error, "a page can't be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+//! The backend's HTTP: the route table, and what wraps every route.
+
+use std::sync::Arc;
+
+use poem::{Endpoint, EndpointExt as _, Response, Route, get, post};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Client, Skew};
+use crate::config::PublicUrl;
+use crate::jssdk::JsSdk;
+use crate::ledger::Ledger;
+use crate::oauth::{BrowserKey, OAuth};
+use crate::receiver::Receiver;
+use crate::secret::Secret;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+
+mod callback;
+mod cookies;
+mod error;
+mod files;
+mod headers;
+mod health;
+mod jssdk;
+mod management;
+mod oauth;
+mod pages;
+mod request;
+mod route;
+mod trace;
+
+pub(crate) use files::Files;
+pub(crate) use headers::PagePolicy;
+pub(crate) use pages::Demo;
+
+use route::route;
+
+/// What the routes share.
+pub(crate) struct Backend {
+    pub(crate) receiver: Receiver,
+    pub(crate) ledger: Ledger,
+    pub(crate) api: Client,
+    pub(crate) oauth: OAuth,
+    pub(crate) browser_key: BrowserKey,
+    pub(crate) jssdk: JsSdk,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) skew: Arc<Skew>,
+    pub(crate) metrics: Metrics,
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) public_url: PublicUrl,
+    pub(crate) jssdk_url: String,
+    pub(crate) files: Files,
+    pub(crate) policy: PagePolicy,
+    /// The simulator's address and the demo's admin token. `None` outside of the demo.
+    pub(crate) demo: Option<Demo>,
+    /// What must end before the process does.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled on SIGTERM.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Every route of the backend.
+pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> {
+    let js_config = || get(jssdk::get_js_config).post(jssdk::post_js_config);
+    Route::new()
+        .at("/wechat", route("/wechat", "GET, HEAD, POST", get(callback::verify).post(callback::receive)))
+        .at("/wxAuthorize", route("/wxAuthorize", "GET, HEAD", get(oauth::authorize)))
+        .at("/wxCallback", route("/wxCallback", "GET, HEAD", get(oauth::callback)))
+        .at("/getUser", route("/getUser", "GET, HEAD", get(oauth::get_user)))
+        .at("/getJSConfig", route("/getJSConfig", "GET, HEAD, POST", js_config()))
+        .at("/getJsConfig", route("/getJsConfig", "GET, HEAD, POST", js_config()))
+        .at("/getTokens", route("/getTokens", "GET, HEAD", get(management::get_tokens)))
+        .at("/refreshTokens", route("/refreshTokens", "POST", post(management::refresh_tokens)))
+        .at("/getFollowers", route("/getFollowers", "GET, HEAD", get(management::get_followers)))
+        .at("/healthz", route("/healthz", "GET, HEAD", get(health::healthz)))
+        .at("/readyz", route("/readyz", "GET, HEAD", get(health::readyz)))
+        .at("/metrics", route("/metrics", "GET, HEAD", get(health::metrics)))
+        .at("/", route("/", "GET, HEAD", get(pages::home)))
+        .at("/*path", route("/*", "GET, HEAD", get(files::file)))
+        .data(Arc::clone(&backend))
+        .around(error::catch_panic)
+        .around(trace::trace)
+}

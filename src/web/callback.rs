@@ -1,0 +1,76 @@
+//! `/wechat`: where the platform's server calls.
+//!
+//! Every failed authentication answers the same, whatever the cause; the cause is one line in the log.
+
+use std::sync::Arc;
+
+use poem::http::{StatusCode, header};
+use poem::web::Data;
+use poem::{Body, Request, Response, handler};
+
+use super::Backend;
+use super::error::Problem;
+use super::request;
+use crate::ledger::Answer;
+use crate::receiver::{ReceiveError, Refusal};
+use crate::wechat::query::is_echostr;
+
+/// The URL check (开发者 → 基本配置 → 提交): answers `echostr`, byte for byte.
+#[handler]
+pub(super) fn verify(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+    let query = match backend.receiver.verify(request.uri().query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(refusal) => return Ok(refuse(backend, &refusal)),
+    };
+    // Never reflected unless it is what the platform sends: a signature can be replayed by whoever saw
+    // one, with any echostr.
+    match query.echostr.as_deref() {
+        Some(echostr) if is_echostr(echostr) => {
+            tracing::info!("the platform has verified this address");
+            Ok(text(echostr.to_owned()))
+        }
+        _ => Err(Problem::bad_request("bad_echostr", "`echostr` is missing or not of WeChat's form")),
+    }
+}
+
+/// A delivery: a message or an event.
+#[handler]
+pub(super) async fn receive(
+    request: &Request,
+    body: Body,
+    Data(backend): Data<&Arc<Backend>>,
+) -> Result<Response, Problem> {
+    let query = match backend.receiver.verify(request.uri().query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(refusal) => return Ok(refuse(backend, &refusal)),
+    };
+    let body = request::body(request, body).await?;
+    let message = match backend.receiver.open(&query, &body) {
+        Ok(message) => message,
+        Err(ReceiveError::Refused(refusal)) => return Ok(refuse(backend, &refusal)),
+        Err(ReceiveError::Malformed(error)) => {
+            backend.metrics.messages.count_refused("malformed");
+            tracing::warn!(%error, "an authentic delivery is no message");
+            return Err(Problem::bad_request("not_a_message", format!("the body is no message of WeChat's: {error}")));
+        }
+    };
+    let (sender, account) = (message.from.clone(), message.to.clone());
+    match backend.ledger.deliver(message).await {
+        Answer::Reply(reply) => Ok(match backend.receiver.reply(&sender, &account, &reply) {
+            Some(xml) => Response::builder().content_type("application/xml; charset=utf-8").body(xml),
+            None => text("success".to_owned()),
+        }),
+        // Nobody is listening any more.
+        Answer::HungUp => Ok(StatusCode::SERVICE_UNAVAILABLE.into()),
+    }
+}
+
+fn refuse(backend: &Backend, refusal: &Refusal) -> Response {
+    backend.metrics.messages.count_refused(refusal.cause());
+    tracing::warn!(cause = refusal.cause(), "refused a delivery: {refusal}");
+    Response::builder().status(StatusCode::FORBIDDEN).content_type("text/plain; charset=utf-8").body("Invalid signature")
+}
+
+fn text(body: String) -> Response {
+    Response::builder().header(header::CONTENT_TYPE, "text/plain; charset=utf-8").body(body)
+}

@@ -1,0 +1,156 @@
+//! The one shape of errors: RFC 9457 `application/problem+json`.
+//!
+//! Two audiences. The caller reads `title`, `detail` (what to do) and a stable `code`; the cause goes
+//! to the log, where it is handled.
+
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use poem::error::{NotFoundError, ResponseError};
+use poem::http::{HeaderName, StatusCode, header};
+use poem::{Endpoint, Request, Response};
+use serde::Serialize;
+
+use crate::api::{ApiError, advice};
+use crate::store::StoreError;
+
+/// A problem to be told to the caller.
+#[derive(Debug, Serialize, thiserror::Error)]
+#[error("{status} {code}: {detail}")]
+pub(super) struct Problem {
+    title: &'static str,
+    #[serde(serialize_with = "status_as_number")]
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errcode: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errmsg: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorize_url: Option<String>,
+    #[serde(skip)]
+    header: Option<(HeaderName, &'static str)>,
+}
+
+fn status_as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    /// `code` is stable: programs branch on it. `detail` says what to do.
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let detail = detail.into();
+        Self { title, status, detail, code, errcode: None, errmsg: None, authorize_url: None, header: None }
+    }
+
+    /// 400 for what the caller can mend.
+    pub(super) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+    }
+
+    /// 404.
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", "there is nothing at this address")
+    }
+
+    /// Where the user signs in again.
+    pub(super) fn with_authorize_url(mut self, url: String) -> Self {
+        self.authorize_url = Some(url);
+        self
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+}
+
+impl ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    // Overridden: the default prints the Display text.
+    fn as_response(&self) -> Response {
+        // A struct of strings and numbers always serializes.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(self.status)
+            .content_type("application/problem+json")
+            .header(header::CACHE_CONTROL, "no-store")
+            .body(body);
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name.clone(), header::HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed a request");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unavailable",
+            "The store is not available",
+            "our own store did not answer; try again in a moment",
+        )
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        let (status, code, title) = match &error {
+            ApiError::Refused { .. } => (StatusCode::BAD_GATEWAY, "wechat_refused", "WeChat refused the call"),
+            ApiError::Nonsense(_) => (StatusCode::BAD_GATEWAY, "wechat_nonsense", "WeChat's answer can't be read"),
+            ApiError::Network(_) => (StatusCode::BAD_GATEWAY, "wechat_unreachable", "WeChat can't be reached"),
+            ApiError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "wechat_timeout", "WeChat did not answer in time"),
+            ApiError::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available")
+            }
+        };
+        let detail = error.errcode().and_then(advice).unwrap_or("try again in a moment; the log has the cause");
+        tracing::warn!(errcode = error.errcode(), %error, "a request failed at WeChat");
+        Self {
+            errcode: error.errcode(),
+            errmsg: error.errmsg().map(str::to_owned),
+            ..Self::new(status, code, title, detail)
+        }
+    }
+}
+
+/// Turns poem's own errors into problems.
+pub(super) fn into_response(error: poem::Error) -> Response {
+    if error.is::<NotFoundError>() {
+        return Problem::not_found().as_response();
+    }
+    if error.is_from_response() || error.is::<Problem>() {
+        return error.into_response();
+    }
+    let status = error.status();
+    if status.is_server_error() {
+        tracing::error!(%error, "a request failed");
+    }
+    Problem::new(status, "bad_request", status.canonical_reason().unwrap_or("Error"), "the request can't be read")
+        .as_response()
+}
+
+/// Answers 500 where a handler panics; others are untouched.
+pub(super) async fn catch_panic<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<Response> {
+    match AssertUnwindSafe(endpoint.get_response(request)).catch_unwind().await {
+        Ok(response) => Ok(response),
+        Err(_panic) => {
+            tracing::error!("a request handler panicked");
+            let detail = "this is our fault; the log has the cause";
+            Ok(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail).as_response())
+        }
+    }
+}
