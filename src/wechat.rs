@@ -5,7 +5,9 @@
 pub mod crypto;
 pub mod id;
 pub mod query;
+pub mod reply;
 pub mod signature;
+pub mod xml;
 
 /// Test vectors, computed with pycryptodome and in agreement with wechatpy and npm wechat-crypto.
 #[cfg(test)]

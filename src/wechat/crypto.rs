@@ -7,6 +7,8 @@
 //! A ciphertext is to be decrypted only after its `msg_signature` held: the errors here tell apart
 //! what a stranger must not learn.
 
+mod envelope;
+
 use std::fmt;
 
 use aes::Aes256;
@@ -20,6 +22,7 @@ use cbc::cipher::block_padding::NoPadding;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
 use zeroize::Zeroizing;
 
+pub use self::envelope::{EncryptedReply, encrypted_reply_xml, read_encrypt, read_encrypted_reply};
 use super::id::AppId;
 
 /// Plaintexts are padded to a multiple of this.
