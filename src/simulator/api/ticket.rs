@@ -1,0 +1,35 @@
+//! Tickets for the JS-SDK and for cards: `/cgi-bin/ticket/getticket`.
+
+use serde_json::json;
+
+use super::{Access, Answer, Call, Endpoint, Refusal, Verb};
+use crate::simulator::account::Right;
+use crate::simulator::platform::Platform;
+
+pub(crate) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    method: Verb::Get,
+    path: "/cgi-bin/ticket/getticket",
+    summary: "获取 jsapi_ticket / api_ticket: the same one while it lives",
+    errors: &[40097],
+    access: Access::Token,
+    right: Right::Service,
+    daily: None,
+    handler: ticket,
+}];
+
+fn ticket(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
+    let kind = match call.query.get("type") {
+        Some("jsapi") => "jsapi",
+        Some("wx_card") => "wx_card",
+        _ => return Err(40097.into()),
+    };
+    let now = platform.now();
+    let given = platform.tokens.ticket(kind, &mut platform.mint, now);
+    Ok(json!({
+        "errcode": 0,
+        "errmsg": "ok",
+        "ticket": given.value,
+        "expires_in": given.expires_in,
+    })
+    .into())
+}

@@ -1,0 +1,137 @@
+//! The people of the simulated world, followers of the account or not.
+
+use serde_json::{Value, json};
+
+use super::clock::Seconds;
+use crate::wechat::id::{OpenId, UnionId};
+
+/// One person as the account sees him.
+#[derive(Clone, Debug)]
+pub(crate) struct Fan {
+    pub(crate) openid: OpenId,
+    pub(crate) unionid: Option<UnionId>,
+    pub(crate) nickname: String,
+    pub(crate) headimgurl: String,
+    pub(crate) subscribed: bool,
+    pub(crate) subscribe_time: Seconds,
+    pub(crate) subscribe_scene: String,
+    pub(crate) remark: String,
+    /// Opens pages as a snapshot: a virtual openid, no profile ("WeChat: 快照页").
+    pub(crate) snapshot: bool,
+    /// What the account may still say by customer-service messages.
+    pub(crate) windows: Vec<Window>,
+}
+
+/// Leave to send `left` more customer-service messages until `until` ("WeChat: 客服消息").
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    trigger: Trigger,
+    pub(crate) until: Seconds,
+    pub(crate) left: u32,
+}
+
+/// What opens a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// A message of the fan's: 5 in 48 hours.
+    Message,
+    /// A menu click, a scan, a follow: 3 in a minute.
+    Gesture,
+}
+
+impl Fan {
+    /// As `/_sim/fans` shows him.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "openid": self.openid,
+            "unionid": self.unionid,
+            "nickname": self.nickname,
+            "headimgurl": self.headimgurl,
+            "subscribe": i32::from(self.subscribed),
+            "subscribe_time": self.subscribe_time,
+            "subscribe_scene": self.subscribe_scene,
+            "remark": self.remark,
+            "snapshot": self.snapshot,
+        })
+    }
+
+    /// Follows or leaves. The openid stays the same when he comes back.
+    pub(crate) fn follow(&mut self, now: Seconds) {
+        self.subscribed = true;
+        self.subscribe_time = now;
+    }
+
+    /// Leaves: the account may say no more.
+    pub(crate) fn leave(&mut self) {
+        self.subscribed = false;
+        self.windows.clear();
+    }
+
+    /// Opens a window in place of the last one of its kind.
+    pub(crate) fn open_window(&mut self, trigger: Trigger, now: Seconds) {
+        let window = match trigger {
+            Trigger::Message => Window {
+                trigger,
+                until: now + 48 * 3600,
+                left: 5,
+            },
+            Trigger::Gesture => Window {
+                trigger,
+                until: now + 60,
+                left: 3,
+            },
+        };
+        self.windows
+            .retain(|open| now < open.until && open.trigger != trigger);
+        self.windows.push(window);
+    }
+
+    /// Uses one message of the window that ends first.
+    ///
+    /// # Errors
+    ///
+    /// 45015 where no window is open, 45047 where the open ones are used up.
+    pub(crate) fn use_window(&mut self, now: Seconds) -> Result<(), i64> {
+        let mut open: Vec<_> = self
+            .windows
+            .iter_mut()
+            .filter(|window| now < window.until)
+            .collect();
+        if open.is_empty() {
+            return Err(45015);
+        }
+        open.sort_by_key(|window| window.until);
+        let window = open
+            .into_iter()
+            .find(|window| window.left > 0)
+            .ok_or(45047)?;
+        window.left -= 1;
+        Ok(())
+    }
+}
+
+/// Everybody, in the order they came.
+#[derive(Debug, Default)]
+pub(crate) struct Fans(Vec<Fan>);
+
+impl Fans {
+    pub(crate) fn push(&mut self, fan: Fan) {
+        self.0.push(fan);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Fan> {
+        self.0.iter()
+    }
+
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &Fan> {
+        self.iter().filter(|fan| fan.subscribed)
+    }
+
+    pub(crate) fn get(&self, openid: &str) -> Option<&Fan> {
+        self.iter().find(|fan| fan.openid.as_str() == openid)
+    }
+
+    pub(crate) fn get_mut(&mut self, openid: &str) -> Option<&mut Fan> {
+        self.0.iter_mut().find(|fan| fan.openid.as_str() == openid)
+    }
+}

@@ -1,0 +1,327 @@
+//! Deliveries to the backend's callback, as the platform makes them.
+//!
+//! WeChat: "接收普通消息", "被动回复用户消息". A delivery has 5 s; then, or where it failed, the next try
+//! begins, three in all. The message stays the same, its signature is new each time. What the fan
+//! sees in the end is the reply, nothing, or the line that says the account is out of order.
+
+mod message;
+mod reply;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poem::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use self::message::Message;
+use self::reply::Verdict;
+use super::World;
+use super::account::{Account, Mode};
+use super::chat::From;
+use super::clock::{machine_millis, machine_seconds};
+use super::fans::Trigger;
+use crate::wechat::crypto::{Cipher, EncodingAesKey};
+use crate::wechat::signature::{sign, sign_encrypted};
+
+/// How long the platform waits for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Deliveries of one message in all.
+const ATTEMPTS: usize = 3;
+/// More than any reply: 20 KB of text would already be cut.
+const ANSWER_LIMIT: usize = 1 << 20;
+/// What the fan's phone shows when the account did not answer as it should.
+const FAILURE_LINE: &str = "该公众号提供的服务出现故障，请稍后再试";
+
+/// Why a fan could not act: the status and the sentence for the caller.
+pub(crate) type Refused = (StatusCode, String);
+
+/// One answer, or none, to one delivery.
+struct Attempt {
+    /// 0 where there was no answer.
+    status: u16,
+    ms: u64,
+    body: Vec<u8>,
+    error: Option<String>,
+}
+
+/// Where and how to deliver, as the account is set at the moment the fan acts.
+struct Route {
+    url: url::Url,
+    account: Account,
+    cipher: Option<Cipher>,
+}
+
+/// A fan acts: the state changes, the message is delivered, the answer judged and shown.
+///
+/// # Errors
+///
+/// 400 for members that make no message, 409 where the account has no callback URL.
+pub(crate) async fn send(world: Arc<World>, members: Map<String, Value>) -> Result<Value, Refused> {
+    let (route, message) = {
+        let platform = &mut *world.platform();
+        let route = Route::new(&platform.account)?;
+        let message = Message::build(members, &platform.account, &mut platform.mint)
+            .map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+        let now = platform.now();
+        let fan = platform.meet(message.fan.clone());
+        match message.event.as_deref() {
+            Some("subscribe") => fan.follow(now),
+            Some("unsubscribe") => fan.leave(),
+            _ => {}
+        }
+        if let Some(trigger) = message.trigger() {
+            fan.open_window(trigger, now);
+        }
+        if message.withdraws_consent() {
+            platform.grants.revoke(message.fan.as_str());
+        }
+        let from = if message.event.is_some() {
+            From::System
+        } else {
+            From::Fan
+        };
+        platform
+            .chat
+            .say(&message.fan, from, &message.shown, &message.json);
+        (route, message)
+    };
+
+    let at = machine_millis();
+    let mut attempts = Vec::new();
+    let mut verdict = None;
+    while verdict.is_none() && attempts.len() < ATTEMPTS {
+        let attempt = deliver(&world, &route, &message).await;
+        if attempt.status == 200 {
+            verdict = Some(reply::judge(
+                &attempt.body,
+                &message,
+                &route.account,
+                route.cipher.as_ref(),
+            ));
+        }
+        attempts.push(attempt.to_json());
+    }
+
+    let no_answer = || Verdict::Failure("no delivery was answered with status 200".to_owned());
+    let (reply, shown, failure) = match verdict.unwrap_or_else(no_answer) {
+        Verdict::Silence => (Value::Null, String::new(), None),
+        Verdict::Reply { json, shown } if message.takes_reply() => (json, shown, None),
+        // The phone drops it: there is no chat in which it could stand.
+        Verdict::Reply { json, .. } => (json, String::new(), None),
+        Verdict::Failure(why) if message.takes_reply() => {
+            (Value::Null, FAILURE_LINE.to_owned(), Some(why))
+        }
+        Verdict::Failure(why) => (Value::Null, String::new(), Some(why)),
+    };
+    let mut result = json!({"attempts": attempts, "reply": reply, "shown_to_user": shown});
+    if let Some(why) = &failure {
+        result["failure"] = json!(why);
+    }
+    let mut platform = world.platform();
+    if !shown.is_empty() {
+        let from = if failure.is_some() {
+            From::System
+        } else {
+            From::Account
+        };
+        platform.chat.say(&message.fan, from, &shown, &reply);
+    }
+    let mut record = result.clone();
+    record["at"] = json!(at);
+    record["openid"] = json!(message.fan);
+    record["xml"] = json!(message.xml());
+    platform.pushes.push(record);
+    Ok(result)
+}
+
+/// The console's 提交 button: the callback must give the `echostr` back, byte for byte.
+///
+/// # Errors
+///
+/// 409 where the account has no callback URL.
+pub(crate) async fn verify(world: &World) -> Result<Value, Refused> {
+    let (mut url, token, nonce, echostr) = {
+        let platform = &mut *world.platform();
+        let route = Route::new(&platform.account)?;
+        let nonce = platform.mint.digits("nonce", 10);
+        let echostr = platform.mint.digits("echostr", 19);
+        (route.url, platform.account.token.clone(), nonce, echostr)
+    };
+    let timestamp = machine_seconds().to_string();
+    let signature = sign(token.expose(), &timestamp, &nonce);
+    url.query_pairs_mut()
+        .append_pair("signature", signature.as_str())
+        .append_pair("timestamp", &timestamp)
+        .append_pair("nonce", &nonce)
+        .append_pair("echostr", &echostr);
+    let attempt = exchange(world.client.get(url)).await;
+    let why = match &attempt {
+        Attempt {
+            error: Some(error), ..
+        } => format!("no answer: {error}"),
+        Attempt {
+            status: 200, body, ..
+        } if body == echostr.as_bytes() => {
+            return Ok(json!({"ok": true}));
+        }
+        Attempt { status: 200, .. } => "the body is not the echostr, byte for byte".to_owned(),
+        Attempt { status, .. } => format!("status {status} instead of 200"),
+    };
+    let mut result = attempt.to_json();
+    result["ok"] = json!(false);
+    result["error"] = json!(why);
+    result["echostr"] = json!(echostr);
+    Ok(result)
+}
+
+/// One POST. The timestamp is the machine's: the backend compares it with its own clock.
+async fn deliver(world: &World, route: &Route, message: &Message) -> Attempt {
+    let (nonce, random) = {
+        let platform = &mut *world.platform();
+        (
+            platform.mint.digits("nonce", 10),
+            platform.mint.array("random"),
+        )
+    };
+    let token = route.account.token.expose();
+    let timestamp = machine_seconds().to_string();
+    let mut url = route.url.clone();
+    url.query_pairs_mut()
+        .append_pair("signature", sign(token, &timestamp, &nonce).as_str())
+        .append_pair("timestamp", &timestamp)
+        .append_pair("nonce", &nonce)
+        .append_pair("openid", message.fan.as_str());
+    let body = match &route.cipher {
+        None => message.xml(),
+        Some(cipher) => {
+            let encrypt = cipher.encrypt(&message.xml(), random);
+            let msg_signature = sign_encrypted(token, &timestamp, &nonce, &encrypt);
+            url.query_pairs_mut()
+                .append_pair("encrypt_type", "aes")
+                .append_pair("msg_signature", msg_signature.as_str());
+            if route.account.mode == Mode::Safe {
+                message.safe_envelope(&encrypt)
+            } else {
+                message.compatible_envelope(&encrypt)
+            }
+        }
+    };
+    let request = world
+        .client
+        .post(url)
+        .header("Content-Type", "text/xml")
+        .body(body);
+    exchange(request).await
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
+    let began = Instant::now();
+    let answer = async {
+        let mut response = request.timeout(DEADLINE).send().await?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_LIMIT {
+                break;
+            }
+        }
+        Ok::<_, reqwest::Error>((status, body))
+    };
+    let answer = answer.await;
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match answer {
+        Ok((status, body)) => Attempt {
+            status,
+            ms,
+            body,
+            error: None,
+        },
+        Err(error) => Attempt {
+            status: 0,
+            ms,
+            body: Vec::new(),
+            error: Some(words(&error)),
+        },
+    }
+}
+
+/// What went wrong, without the URL, which holds the signature.
+fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} s", DEADLINE.as_secs());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+impl Route {
+    fn new(account: &Account) -> Result<Self, Refused> {
+        let callback = account.callback_url.as_deref().ok_or_else(|| {
+            let why = "the account has no callback_url: PUT it to /_sim/account";
+            (StatusCode::CONFLICT, why.to_owned())
+        })?;
+        let url = url::Url::parse(callback)
+            .map_err(|why| (StatusCode::CONFLICT, format!("callback_url: {why}")))?;
+        let cipher = match (&account.encoding_aes_key, account.mode) {
+            (None, _) | (_, Mode::Plain) => None,
+            (Some(key), Mode::Compatible | Mode::Safe) => {
+                let key = EncodingAesKey::parse(key.expose())
+                    .map_err(|why| (StatusCode::CONFLICT, format!("encoding_aes_key: {why}")))?;
+                Some(Cipher::new(&key, account.appid.clone()))
+            }
+        };
+        Ok(Self {
+            url,
+            account: account.clone(),
+            cipher,
+        })
+    }
+}
+
+impl Attempt {
+    fn to_json(&self) -> Value {
+        let mut json = json!({
+            "status": self.status,
+            "ms": self.ms,
+            "body": String::from_utf8_lossy(&self.body),
+        });
+        if let Some(error) = &self.error {
+            json["error"] = json!(error);
+        }
+        json
+    }
+}
+
+impl Message {
+    /// Which window for customer-service messages this opens.
+    fn trigger(&self) -> Option<Trigger> {
+        match self.event.as_deref() {
+            // A tap on a `msgmenu` arrives as a text and counts as a click.
+            None if self.json.get("bizmsgmenuid").is_some() => Some(Trigger::Gesture),
+            None => Some(Trigger::Message),
+            Some("CLICK" | "SCAN" | "subscribe" | "scancode_push" | "scancode_waitmsg") => {
+                Some(Trigger::Gesture)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Whether a passive reply reaches the fan.
+    fn takes_reply(&self) -> bool {
+        matches!(
+            self.event.as_deref(),
+            None | Some("subscribe" | "SCAN" | "CLICK" | "LOCATION" | "scancode_waitmsg")
+        )
+    }
+
+    fn withdraws_consent(&self) -> bool {
+        matches!(
+            self.event.as_deref(),
+            Some("user_authorization_revoke" | "user_authorization_cancellation")
+        )
+    }
+}
