@@ -19,6 +19,7 @@ mod context;
 mod handler;
 mod router;
 
+pub(crate) use chain::Chain;
 pub use chain::{Middleware, Next};
 pub use context::Context;
 pub use handler::{BotError, BotResult, Handler, IntoReply};
@@ -27,7 +28,6 @@ pub use router::Route;
 use std::sync::Arc;
 
 use crate::wechat::Reply;
-use chain::Chain;
 use router::Router;
 
 /// What an account answers: middleware, routes and a fallback.

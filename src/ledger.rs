@@ -20,8 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::api::Client;
-use crate::bot::{Bot, Context};
-use crate::bot::chain::Chain;
+use crate::bot::{Bot, Chain, Context};
 use crate::config::Texts;
 use crate::store::{Claim, Digest, InstanceId, Store, StoreError};
 use crate::telemetry::metrics::MessageMetrics;

@@ -19,7 +19,8 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
-use poem::{Addr, Endpoint, EndpointExt as _, IntoResponse, LocalAddr, RemoteAddr};
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint, EndpointExt as _, IntoResponse as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -186,7 +187,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 connection.enter(BUSY, server.started);
                 let response = server.respond(request, local, peer).await;
                 connection.enter(IDLE, server.started);
-                Ok::<_, Infallible>(response)
+                Ok::<hyper::Response<_>, Infallible>(response.into())
             }
         });
         let stream = WatchedStream { stream, connection: Arc::clone(&connection), started: self.started };
@@ -212,7 +213,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         request: hyper::Request<Incoming>,
         local: SocketAddr,
         peer: SocketAddr,
-    ) -> hyper::Response<poem::body::BoxBody> {
+    ) -> poem::Response {
         let _under_way = UnderWay::enter(&self.requests);
         let mut response = if self.requests.load(Ordering::Relaxed) > MAX_REQUESTS {
             self.metrics.count_shed();
@@ -225,7 +226,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         if self.shutdown.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.into()
+        response
     }
 }
 

@@ -231,6 +231,15 @@ impl Simulator {
         })
     }
 
+    /// Sets 服务器地址(URL) before it is served, for whoever needs the simulator's address first.
+    pub fn set_callback_url(&mut self, url: String) {
+        // Nothing shares the world before it is served.
+        if let Some(world) = Arc::get_mut(&mut self.world) {
+            world.platform().account.callback_url = Some(url.clone());
+            world.options.callback_url = Some(url);
+        }
+    }
+
     /// The address it listens on, the port as it was given by the system.
     pub fn addr(&self) -> SocketAddr {
         self.world.listen

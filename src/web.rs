@@ -77,7 +77,7 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         .at("/readyz", route("/readyz", "GET, HEAD", get(health::readyz)))
         .at("/metrics", route("/metrics", "GET, HEAD", get(health::metrics)))
         .at("/", route("/", "GET, HEAD", get(pages::home)))
-        .at("/*path", route("/*", "GET, HEAD", get(files::file)))
+        .at("/*path", route("/*", "GET, HEAD", get(files::serve_file)))
         .data(Arc::clone(&backend))
         .around(error::catch_panic)
         .around(trace::trace)

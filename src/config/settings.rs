@@ -78,17 +78,16 @@ impl Settings {
     ///
     /// A `.env` that can't be read or parsed.
     pub fn from_env() -> Result<Self, ConfigError> {
-        load_dotenv()?;
+        Self::load_dotenv()?;
         Ok(Self::read(|name| std::env::var(name).ok()))
     }
-}
 
-/// Adds `.env` to the environment. Call it before threads start.
-///
-/// # Errors
-///
-/// A `.env` that can't be read or parsed.
-pub(crate) fn load_dotenv() -> Result<(), ConfigError> {
+    /// Adds `.env`, if there is one, to the environment. Call it before threads start.
+    ///
+    /// # Errors
+    ///
+    /// A `.env` that can't be read or parsed.
+    pub fn load_dotenv() -> Result<(), ConfigError> {
     match dotenvy::dotenv() {
         Ok(_) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
@@ -98,4 +97,5 @@ pub(crate) fn load_dotenv() -> Result<(), ConfigError> {
         }),
         Err(_) => Err(ConfigError { faults: vec![".env: can't be read; check its permissions".into()] }),
     }
+}
 }

@@ -40,7 +40,7 @@ impl Files {
 
 /// Serves a file, or nothing but 404.
 #[handler]
-pub(super) async fn file(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) async fn serve_file(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
     let path = percent_encoding::percent_decode_str(request.uri().path().trim_start_matches('/')).decode_utf8();
     let path = path.map_err(|_| Problem::not_found())?;
     let bytes = if is_plain(&path) { backend.files.find(&path).await } else { None };

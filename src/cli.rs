@@ -1,0 +1,29 @@
+//! The subcommands, a file each.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::process::ExitCode;
+
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod serve;
+pub(crate) mod simulate;
+
+/// Runs a subcommand to its end, on all cores.
+pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(command) {
+        Ok(code) => code,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+/// Says on standard error why it can't go on.
+#[expect(clippy::print_stderr, reason = "what the person at the terminal reads; logs may not be set up yet")]
+pub(crate) fn fail(error: &dyn Display, code: u8) -> ExitCode {
+    eprintln!("offiaccount: {error}");
+    ExitCode::from(code)
+}
