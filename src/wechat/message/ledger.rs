@@ -1,0 +1,49 @@
+//! What makes two deliveries the same message.
+
+use sha2::{Digest, Sha256};
+
+use super::Message;
+use crate::wechat::xml::Element;
+
+impl Message {
+    /// The same for each delivery of a message, and for no other message.
+    ///
+    /// By `MsgId` where there is one, together with receiver and sender, since numbers alone have
+    /// collided. Without, by every element: two events of one user in one second do happen. The order
+    /// of the elements and the white space between them do not count.
+    pub fn ledger_key(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        match self.msg_id {
+            Some(id) => {
+                put(&mut hash, "MsgId");
+                put(&mut hash, self.to.as_str());
+                put(&mut hash, self.from.as_str());
+                hash.update(id.get().to_be_bytes());
+            }
+            None => {
+                put(&mut hash, "fields");
+                put_children(&mut hash, &self.fields());
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// With its length before it, so that nothing can move from one text to the next.
+fn put(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text);
+}
+
+fn put_children(hash: &mut Sha256, children: &[Element<'_>]) {
+    let mut sorted: Vec<_> = children.iter().collect();
+    // Stable: the order of elements of one name is part of what they say.
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    hash.update((sorted.len() as u64).to_be_bytes());
+    for element in sorted {
+        put(hash, &element.name);
+        put(hash, &element.text);
+        // At most as deep as XML is read.
+        put_children(hash, &element.children);
+    }
+}
