@@ -25,7 +25,7 @@ use crate::config::Texts;
 use crate::store::{Claim, Digest, InstanceId, Store, StoreError};
 use crate::telemetry::metrics::MessageMetrics;
 use crate::privacy;
-use crate::wechat::{Message, Reply};
+use crate::wechat::{Kind, Message, Reply};
 
 /// Every answer is sent this soon after its delivery: the platform hangs up at 5 s.
 const ANSWER_WITHIN: Duration = Duration::from_millis(4_400);
@@ -275,7 +275,7 @@ impl Inner {
     /// Runs the bot. Whatever happens in it, there is a reply.
     async fn handle(&self, message: Message) -> Reply {
         let began = Instant::now();
-        let kind = message.kind_name();
+        let kind = &*label(&message).to_owned();
         let (is_event, is_farewell) = (message.is_event(), message.event_name() == Some("unsubscribe"));
         privacy::forget_if_demanded(&*self.store, &message).await;
         let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
@@ -328,6 +328,15 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// A word for metrics and logs, of a closed set: what a sender makes up is `unknown`.
+fn label(message: &Message) -> &str {
+    match &message.kind {
+        Kind::Unknown(_) => "unknown",
+        Kind::Event(event) => event.name(),
+        kind => kind.name(),
     }
 }
 

@@ -20,10 +20,9 @@ pub(crate) async fn forget_if_demanded(store: &dyn Store, message: &Message) {
 
 fn demanded_by(message: &Message) -> Option<OpenId> {
     match message.event_name()? {
-        "unsubscribe" => Some(message.from.clone()),
-        // The subject stands in OpenID; FromUserName may be another id.
-        "user_authorization_revoke" | "user_authorization_cancellation" => {
-            Some(message.subject().unwrap_or(&message.from).clone())
+        // Of an authorization the subject stands in OpenID; FromUserName may be another id.
+        "unsubscribe" | "user_authorization_revoke" | "user_authorization_cancellation" => {
+            Some(message.subject().clone())
         }
         _ => None,
     }

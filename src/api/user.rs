@@ -61,7 +61,7 @@ impl Client {
     pub async fn followers(&self, next_openid: Option<&str>) -> Result<Followers, ApiError> {
         let query: Vec<_> = next_openid.map(|openid| ("next_openid", openid)).into_iter().collect();
         let page: FollowerPage = self.read(&Call::get("/cgi-bin/user/get", &query)).await?;
-        let batches = page.data.openid.chunks(BATCH).map(|openids| self.user_info_batch(openids));
+        let batches: Vec<_> = page.data.openid.chunks(BATCH).map(|openids| self.user_info_batch(openids.to_vec())).collect();
         let batches: Vec<Vec<Value>> = stream::iter(batches).buffered(CONCURRENCY).try_collect().await?;
         Ok(Followers {
             total: page.total,
@@ -71,7 +71,7 @@ impl Client {
         })
     }
 
-    async fn user_info_batch(&self, openids: &[String]) -> Result<Vec<Value>, ApiError> {
+    async fn user_info_batch(&self, openids: Vec<String>) -> Result<Vec<Value>, ApiError> {
         let user_list: Vec<_> = openids.iter().map(|openid| json!({"openid": openid, "lang": "zh_CN"})).collect();
         let call = Call::post("/cgi-bin/user/info/batchget", json!({"user_list": user_list}));
         Ok(self.read::<Batch>(&call).await?.user_info_list)
