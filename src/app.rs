@@ -69,7 +69,9 @@ pub struct Application {
 
 impl std::fmt::Debug for Application {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Application").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("Application")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,9 +91,21 @@ impl Application {
     /// # Errors
     ///
     /// [`StartError`] says what to mend.
-    pub async fn build_demo(config: Config, bot: Bot, simulator_url: String) -> Result<Self, StartError> {
+    pub async fn build_demo(
+        config: Config,
+        bot: Bot,
+        simulator_url: String,
+    ) -> Result<Self, StartError> {
         let admin_token = config.admin_token.clone().unwrap_or_default();
-        Self::build_with(config, bot, Some(Demo { simulator_url, admin_token })).await
+        Self::build_with(
+            config,
+            bot,
+            Some(Demo {
+                simulator_url,
+                admin_token,
+            }),
+        )
+        .await
     }
 
     async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {
@@ -113,7 +127,11 @@ impl Application {
         let owner = InstanceId(hex::encode(rand::random::<[u8; 8]>()));
 
         let skew = Arc::new(Skew::default());
-        let transport = Transport::new(config.platform.api_url.clone(), Arc::clone(&skew), metrics.api.clone())?;
+        let transport = Transport::new(
+            config.platform.api_url.clone(),
+            Arc::clone(&skew),
+            metrics.api.clone(),
+        )?;
         let tokens = TokenCentre::new(
             &config.account,
             transport.clone(),
@@ -123,8 +141,14 @@ impl Application {
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
-        let ledger =
-            Ledger::new(bot, api.clone(), Arc::clone(&store), owner, config.texts, metrics.messages.clone());
+        let ledger = Ledger::new(
+            bot,
+            api.clone(),
+            Arc::clone(&store),
+            owner,
+            config.texts,
+            metrics.messages.clone(),
+        );
         let oauth = OAuth::new(
             &config.account,
             config.platform.open_url.clone(),
@@ -133,7 +157,10 @@ impl Application {
             Arc::clone(&store),
             vault,
         );
-        let jssdk_hosts = config.site.jssdk_domains.unwrap_or_else(|| vec![public_url.host().to_owned()]);
+        let jssdk_hosts = config
+            .site
+            .jssdk_domains
+            .unwrap_or_else(|| vec![public_url.host().to_owned()]);
         let backend = Backend {
             receiver: Receiver::new(&config.account, Arc::clone(&skew)),
             ledger,
@@ -153,7 +180,11 @@ impl Application {
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };
-        Ok(Self { listener, addr, backend: Arc::new(backend) })
+        Ok(Self {
+            listener,
+            addr,
+            backend: Arc::new(backend),
+        })
     }
 
     /// The address that was bound; the port is real where `LISTEN` said 0.
@@ -172,7 +203,12 @@ impl Application {
         let backend = self.backend;
         let http = backend.metrics.http.clone();
         let routes = web::routes(Arc::clone(&backend));
-        let serving = tokio::spawn(server::serve(self.listener, routes, http, backend.shutdown.clone()));
+        let serving = tokio::spawn(server::serve(
+            self.listener,
+            routes,
+            http,
+            backend.shutdown.clone(),
+        ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));
         tracing::info!(addr = %self.addr, public_url = backend.public_url.origin(), store = backend.store.name(), "serving");
 
@@ -197,12 +233,15 @@ impl Application {
     }
 }
 
-/// STORE_KEY, or the key beside the embedded store, made at the first start.
+/// `STORE_KEY`, or the key beside the embedded store, made at the first start.
 pub(crate) fn store_key(config: &Config) -> Result<StoreKey, StartError> {
     if let Some(key) = &config.store.key {
         return Ok(key.clone());
     }
-    let path = format!("{}.key", config.store.url.expose().trim_start_matches("sqlite://"));
+    let path = format!(
+        "{}.key",
+        config.store.url.expose().trim_start_matches("sqlite://")
+    );
     key_file::read_or_make(path.as_ref()).map_err(|fault| StartError::Key { path, fault })
 }
 
@@ -222,14 +261,20 @@ async fn collect_garbage(store: Arc<dyn Store>) {
 /// [`StartError`] says what to mend.
 pub async fn serve(config: Config, bot: Bot) -> Result<(), StartError> {
     crate::telemetry::init(config.log_format);
-    Application::build(config, bot).await?.run_until(shutdown_signal()).await;
+    Application::build(config, bot)
+        .await?
+        .run_until(shutdown_signal())
+        .await;
     Ok(())
 }
 
 /// Waits for SIGTERM or Ctrl-C. A second signal ends the process at once.
 pub async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         tracing::error!("signals can't be listened to: the process ends only by SIGKILL");
         return std::future::pending().await;

@@ -43,7 +43,10 @@ pub struct Bot {
 
 impl std::fmt::Debug for Bot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bot").field("middleware", &self.middleware.len()).field("router", &self.router).finish()
+        f.debug_struct("Bot")
+            .field("middleware", &self.middleware.len())
+            .field("router", &self.router)
+            .finish()
     }
 }
 
@@ -78,7 +81,9 @@ impl Bot {
         match regex::Regex::new(pattern) {
             Ok(regex) => self.on(Route::Pattern(regex), handler),
             Err(error) => {
-                self.faults.push(format!("the pattern `{pattern}` is no regular expression: {error}"));
+                self.faults.push(format!(
+                    "the pattern `{pattern}` is no regular expression: {error}"
+                ));
                 self
             }
         }
@@ -87,13 +92,25 @@ impl Bot {
     /// Answers an event by its name: `subscribe`, `CLICK`, `SCAN`, … Upper and lower case differ.
     #[must_use]
     pub fn on_event(self, event: &str, handler: impl Handler) -> Self {
-        self.on(Route::Event { event: event.into(), key: None }, handler)
+        self.on(
+            Route::Event {
+                event: event.into(),
+                key: None,
+            },
+            handler,
+        )
     }
 
     /// Answers an event with this `EventKey`: a menu button's key, a QR code's scene (`qrscene_` cut off).
     #[must_use]
     pub fn on_event_key(self, event: &str, key: &str, handler: impl Handler) -> Self {
-        self.on(Route::Event { event: event.into(), key: Some(key.into()) }, handler)
+        self.on(
+            Route::Event {
+                event: event.into(),
+                key: Some(key.into()),
+            },
+            handler,
+        )
     }
 
     /// Answers what no route fits, in place of `Hello <Content>`.
@@ -114,7 +131,11 @@ impl Bot {
     ///
     /// All faults in one text.
     pub fn check(&self) -> Result<(), String> {
-        if self.faults.is_empty() { Ok(()) } else { Err(self.faults.join("; ")) }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.faults.join("; "))
+        }
     }
 
     /// The onion, ready to run.
@@ -125,5 +146,7 @@ impl Bot {
 
 /// `Hello <Content>` to a text, nothing to the rest.
 fn hello(ctx: &Context) -> Reply {
-    ctx.text().map_or(Reply::None, |content| Reply::Text(format!("Hello {content}")))
+    ctx.text().map_or(Reply::None, |content| {
+        Reply::Text(format!("Hello {content}"))
+    })
 }

@@ -40,15 +40,27 @@ pub enum Verdict {
 
 impl Finding {
     fn good(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Good, detail: detail.into() }
+        Self {
+            subject,
+            verdict: Verdict::Good,
+            detail: detail.into(),
+        }
     }
 
     fn risky(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Risky, detail: detail.into() }
+        Self {
+            subject,
+            verdict: Verdict::Risky,
+            detail: detail.into(),
+        }
     }
 
     fn bad(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Bad, detail: detail.into() }
+        Self {
+            subject,
+            verdict: Verdict::Bad,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -64,8 +76,16 @@ struct CallbackIps {
 /// When not even the HTTP client can be built.
 pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let metrics = Metrics::new()?;
-    let mut findings = vec![Finding::good("settings", format!("complete, for {}", config.account.app_id))];
-    findings.extend(config.warnings().into_iter().map(|warning| Finding::risky("settings", warning)));
+    let mut findings = vec![Finding::good(
+        "settings",
+        format!("complete, for {}", config.account.app_id),
+    )];
+    findings.extend(
+        config
+            .warnings()
+            .into_iter()
+            .map(|warning| Finding::risky("settings", warning)),
+    );
 
     let store = match store::open(config.store.url.expose(), metrics.store.clone()).await {
         Ok(store) => store,
@@ -75,12 +95,19 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
         }
     };
     match store.ping().await {
-        Ok(()) => findings.push(Finding::good("store", format!("{} can be written to", store.name()))),
+        Ok(()) => findings.push(Finding::good(
+            "store",
+            format!("{} can be written to", store.name()),
+        )),
         Err(error) => findings.push(Finding::bad("store", format!("{error} (DATABASE_URL)"))),
     }
 
     let skew = Arc::new(Skew::default());
-    let transport = Transport::new(config.platform.api_url.clone(), Arc::clone(&skew), metrics.api.clone())?;
+    let transport = Transport::new(
+        config.platform.api_url.clone(),
+        Arc::clone(&skew),
+        metrics.api.clone(),
+    )?;
     let vault = Vault::new(&store_key(config)?, config.store.key_previous.as_ref());
     let owner = InstanceId(format!("check-{:08x}", rand::random::<u32>()));
     let tokens = TokenCentre::new(
@@ -94,7 +121,10 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let api = Client::new(transport, tokens.clone());
     match tokens.get(Kind::AccessToken).await {
         Ok(token) => {
-            findings.push(Finding::good("access_token", format!("good for {} s", token.expires_in().as_secs())));
+            findings.push(Finding::good(
+                "access_token",
+                format!("good for {} s", token.expires_in().as_secs()),
+            ));
             findings.push(callback_ips(&api).await);
             findings.push(jsapi_ticket(&tokens).await);
         }
@@ -103,8 +133,13 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     if let Some(seconds) = skew.seconds() {
         findings.push(match seconds.abs() {
             0..=30 => Finding::good("clock", format!("{seconds} s from WeChat's")),
-            31..=WORST_SKEW_S => Finding::risky("clock", format!("{seconds} s from WeChat's: set it by NTP")),
-            _ => Finding::bad("clock", format!("{seconds} s from WeChat's: set it by NTP, or deliveries are refused")),
+            31..=WORST_SKEW_S => {
+                Finding::risky("clock", format!("{seconds} s from WeChat's: set it by NTP"))
+            }
+            _ => Finding::bad(
+                "clock",
+                format!("{seconds} s from WeChat's: set it by NTP, or deliveries are refused"),
+            ),
         });
     }
     tokens.close().await;
@@ -113,16 +148,31 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
 }
 
 async fn callback_ips(api: &Client) -> Finding {
-    match api.read::<CallbackIps>(&Call::get("/cgi-bin/getcallbackip", &[])).await {
-        Ok(ips) => Finding::good("callback IPs", format!("{} addresses, let them through your firewall", ips.ip_list.len())),
+    match api
+        .read::<CallbackIps>(&Call::get("/cgi-bin/getcallbackip", &[]))
+        .await
+    {
+        Ok(ips) => Finding::good(
+            "callback IPs",
+            format!(
+                "{} addresses, let them through your firewall",
+                ips.ip_list.len()
+            ),
+        ),
         Err(error) => Finding::bad("callback IPs", explain(&error)),
     }
 }
 
 async fn jsapi_ticket(tokens: &TokenCentre) -> Finding {
     match tokens.get(Kind::JsapiTicket).await {
-        Ok(ticket) => Finding::good("jsapi_ticket", format!("good for {} s", ticket.expires_in().as_secs())),
-        Err(error) => Finding::risky("jsapi_ticket", format!("no JS-SDK for this account: {}", explain(&error))),
+        Ok(ticket) => Finding::good(
+            "jsapi_ticket",
+            format!("good for {} s", ticket.expires_in().as_secs()),
+        ),
+        Err(error) => Finding::risky(
+            "jsapi_ticket",
+            format!("no JS-SDK for this account: {}", explain(&error)),
+        ),
     }
 }
 

@@ -11,7 +11,10 @@ pub(crate) mod simulate;
 
 /// Runs a subcommand to its end, on all cores.
 pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
@@ -22,7 +25,10 @@ pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> Ex
 }
 
 /// Says on standard error why it can't go on.
-#[expect(clippy::print_stderr, reason = "what the person at the terminal reads; logs may not be set up yet")]
+#[expect(
+    clippy::print_stderr,
+    reason = "what the person at the terminal reads; logs may not be set up yet"
+)]
 pub(crate) fn fail(error: &dyn Display, code: u8) -> ExitCode {
     eprintln!("offiaccount: {error}");
     ExitCode::from(code)

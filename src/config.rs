@@ -105,7 +105,10 @@ impl Site {
                 IpAddr::V4(ip) => ip.to_string(),
                 IpAddr::V6(ip) => format!("[{ip}]"),
             };
-            PublicUrl { origin: format!("http://{address}"), host }
+            PublicUrl {
+                origin: format!("http://{address}"),
+                host,
+            }
         })
     }
 }
@@ -126,7 +129,10 @@ impl PublicUrl {
         }
         // `host_str` of an http URL is never none.
         let host = url.host_str().unwrap_or_default().to_owned();
-        Ok(Self { origin: url.origin().ascii_serialization(), host })
+        Ok(Self {
+            origin: url.origin().ascii_serialization(),
+            host,
+        })
     }
 
     /// `https://wx.example.com`.
@@ -188,11 +194,18 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} setting(s) to mend, in the environment or in .env:", self.faults.len())?;
+        writeln!(
+            f,
+            "{} setting(s) to mend, in the environment or in .env:",
+            self.faults.len()
+        )?;
         for fault in &self.faults {
             writeln!(f, "  - {fault}")?;
         }
-        write!(f, "No account at hand? `offiaccount demo` needs none of them.")
+        write!(
+            f,
+            "No account at hand? `offiaccount demo` needs none of them."
+        )
     }
 }
 
@@ -240,7 +253,9 @@ impl Config {
             warnings.push("WECHAT_ENCODING_AES_KEY is not set: in 明文模式 the platform signs no body, so choose 安全模式 in the console and set it".into());
         }
         if is_real && self.site.public_url.is_none() {
-            warnings.push("PUBLIC_URL is not set: sign-in links will point at this machine alone".into());
+            warnings.push(
+                "PUBLIC_URL is not set: sign-in links will point at this machine alone".into(),
+            );
         }
         warnings
     }
@@ -271,7 +286,8 @@ impl Faults {
         let store = self.store(settings);
         let admin_token = self.optional("ADMIN_TOKEN", &settings.admin_token, |text| {
             let fits = text.bytes().all(|b| b.is_ascii_graphic());
-            fits.then(|| Secret::new(text)).ok_or_else(|| "expected visible ASCII without blanks".into())
+            fits.then(|| Secret::new(text))
+                .ok_or_else(|| "expected visible ASCII without blanks".into())
         });
         let log_format = self.optional("LOG_FORMAT", &settings.log_format, |text| match text {
             "pretty" => Ok(LogFormat::Pretty),
@@ -279,11 +295,21 @@ impl Faults {
             _ => Err("expected `pretty` or `json`".into()),
         });
         let texts = Texts {
-            fallback: given(&settings.fallback_text).unwrap_or(FALLBACK_TEXT).to_owned(),
+            fallback: given(&settings.fallback_text)
+                .unwrap_or(FALLBACK_TEXT)
+                .to_owned(),
             thinking: given(&settings.thinking_text).map(str::to_owned),
         };
         let log_format = log_format.unwrap_or_default();
-        Some(Config { account: account?, platform: platform?, site: site?, store: store?, admin_token, texts, log_format })
+        Some(Config {
+            account: account?,
+            platform: platform?,
+            site: site?,
+            store: store?,
+            admin_token,
+            texts,
+            log_format,
+        })
     }
 
     fn account(&mut self, settings: &Settings) -> Option<Account> {
@@ -291,13 +317,27 @@ impl Faults {
         let app_id = self.required("WECHAT_APPID", &settings.wechat_appid, CONSOLE, |text| {
             AppId::parse(text).map_err(|_| "expected `wx` and 16 hex digits".into())
         });
-        let app_secret = self.required("WECHAT_APPSECRET", &settings.wechat_appsecret, CONSOLE, |text| {
-            let fits = text.bytes().all(|b| b.is_ascii_graphic());
-            fits.then(|| Secret::new(text)).ok_or_else(|| "expected 32 hex digits".into())
-        });
+        let app_secret = self.required(
+            "WECHAT_APPSECRET",
+            &settings.wechat_appsecret,
+            CONSOLE,
+            |text| {
+                let fits = text.bytes().all(|b| b.is_ascii_graphic());
+                fits.then(|| Secret::new(text))
+                    .ok_or_else(|| "expected 32 hex digits".into())
+            },
+        );
         let token = self.required("WECHAT_TOKEN", &settings.wechat_token, CONSOLE, parse_token);
-        let token_previous = self.optional("WECHAT_TOKEN_PREVIOUS", &settings.wechat_token_previous, parse_token);
-        let aes_key = self.optional("WECHAT_ENCODING_AES_KEY", &settings.wechat_encoding_aes_key, parse_aes_key);
+        let token_previous = self.optional(
+            "WECHAT_TOKEN_PREVIOUS",
+            &settings.wechat_token_previous,
+            parse_token,
+        );
+        let aes_key = self.optional(
+            "WECHAT_ENCODING_AES_KEY",
+            &settings.wechat_encoding_aes_key,
+            parse_aes_key,
+        );
         let aes_key_previous = self.optional(
             "WECHAT_ENCODING_AES_KEY_PREVIOUS",
             &settings.wechat_encoding_aes_key_previous,
@@ -326,28 +366,52 @@ impl Faults {
         let mut url = |name, value: &Option<String>, default: &str| {
             let url = self.optional(name, value, |text| {
                 let url = parse_http_url(text)?;
-                if url.query().is_some() { Err("expected a URL without a query".into()) } else { Ok(url) }
+                if url.query().is_some() {
+                    Err("expected a URL without a query".into())
+                } else {
+                    Ok(url)
+                }
             });
-            url.map_or_else(|| default.to_owned(), |url| url.as_str().trim_end_matches('/').to_owned())
+            url.map_or_else(
+                || default.to_owned(),
+                |url| url.as_str().trim_end_matches('/').to_owned(),
+            )
         };
         Some(Platform {
-            api_url: url("WECHAT_API_URL", &settings.wechat_api_url, "https://api.weixin.qq.com"),
-            open_url: url("WECHAT_OPEN_URL", &settings.wechat_open_url, "https://open.weixin.qq.com"),
+            api_url: url(
+                "WECHAT_API_URL",
+                &settings.wechat_api_url,
+                "https://api.weixin.qq.com",
+            ),
+            open_url: url(
+                "WECHAT_OPEN_URL",
+                &settings.wechat_open_url,
+                "https://open.weixin.qq.com",
+            ),
             jssdk_url: url("WECHAT_JSSDK_URL", &settings.wechat_jssdk_url, JSSDK_URL),
         })
     }
 
     fn site(&mut self, settings: &Settings) -> Option<Site> {
         let listen = self.optional("LISTEN", &settings.listen, |text| {
-            text.parse().map_err(|_| "expected an IP address and a port, e.g. 0.0.0.0:3000".into())
+            text.parse()
+                .map_err(|_| "expected an IP address and a port, e.g. 0.0.0.0:3000".into())
         });
         let public_url = self.optional("PUBLIC_URL", &settings.public_url, PublicUrl::parse);
         let jssdk_domains = self.optional("JSSDK_DOMAINS", &settings.jssdk_domains, |text| {
-            text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(parse_host).collect()
+            text.split(',')
+                .map(str::trim)
+                .filter(|host| !host.is_empty())
+                .map(parse_host)
+                .collect()
         });
         let static_dir = self.optional("STATIC_DIR", &settings.static_dir, |text| {
             let path = PathBuf::from(text);
-            if path.is_dir() { Ok(path) } else { Err(format!("there is no folder {text}")) }
+            if path.is_dir() {
+                Ok(path)
+            } else {
+                Err(format!("there is no folder {text}"))
+            }
         });
         let beside = PathBuf::from("static");
         Some(Site {
@@ -359,19 +423,32 @@ impl Faults {
     }
 
     fn store(&mut self, settings: &Settings) -> Option<Store> {
-        let url = given(&settings.database_url).unwrap_or("sqlite://offiaccount.db").to_owned();
+        let url = given(&settings.database_url)
+            .unwrap_or("sqlite://offiaccount.db")
+            .to_owned();
         if let Err(expected) = store::check_url(&url) {
             self.0.push(format!("DATABASE_URL: {expected}"));
         }
         let parse_key = |text: &str| {
-            StoreKey::parse(text).ok_or_else(|| "expected 32 bytes as 64 hex digits or base64 (make one: openssl rand -hex 32)".into())
+            StoreKey::parse(text).ok_or_else(|| {
+                "expected 32 bytes as 64 hex digits or base64 (make one: openssl rand -hex 32)"
+                    .into()
+            })
         };
         let key = self.optional("STORE_KEY", &settings.store_key, parse_key);
-        let key_previous = self.optional("STORE_KEY_PREVIOUS", &settings.store_key_previous, parse_key);
+        let key_previous = self.optional(
+            "STORE_KEY_PREVIOUS",
+            &settings.store_key_previous,
+            parse_key,
+        );
         if url.starts_with("mongodb") && given(&settings.store_key).is_none() {
             self.0.push("STORE_KEY: is missing; MongoDB needs one, the same on all instances (make one: openssl rand -hex 32)".into());
         }
-        Some(Store { url: Secret::new(url), key, key_previous })
+        Some(Store {
+            url: Secret::new(url),
+            key,
+            key_previous,
+        })
     }
 
     fn required<T>(
@@ -394,7 +471,9 @@ impl Faults {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         // The value itself is never shown: it may be a secret.
-        parse(given(value)?).map_err(|expected| self.0.push(format!("{name}: {expected}"))).ok()
+        parse(given(value)?)
+            .map_err(|expected| self.0.push(format!("{name}: {expected}")))
+            .ok()
     }
 }
 
@@ -403,16 +482,21 @@ const JSSDK_URL: &str = "https://res.wx.qq.com/open/js/jweixin-1.6.0.js";
 
 /// A setting that is there: an empty one counts as none.
 fn given(value: &Option<String>) -> Option<&str> {
-    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+    value
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
 }
 
 fn parse_token(text: &str) -> Result<Secret, String> {
     let fits = (3..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    fits.then(|| Secret::new(text)).ok_or_else(|| "expected 3 to 32 letters and digits".into())
+    fits.then(|| Secret::new(text))
+        .ok_or_else(|| "expected 3 to 32 letters and digits".into())
 }
 
 fn parse_aes_key(text: &str) -> Result<EncodingAesKey, String> {
-    EncodingAesKey::parse(text).map_err(|_| "expected the 43 characters of the console's EncodingAESKey".into())
+    EncodingAesKey::parse(text)
+        .map_err(|_| "expected the 43 characters of the console's EncodingAESKey".into())
 }
 
 fn parse_host(text: &str) -> Result<String, String> {
@@ -420,7 +504,9 @@ fn parse_host(text: &str) -> Result<String, String> {
         Ok(url) if url.path() == "/" && url.port().is_none() && url.username().is_empty() => {
             Ok(url.host_str().unwrap_or_default().to_owned())
         }
-        _ => Err(format!("`{text}` is no host; expected e.g. wx.example.com,m.example.com, without scheme, port and path")),
+        _ => Err(format!(
+            "`{text}` is no host; expected e.g. wx.example.com,m.example.com, without scheme, port and path"
+        )),
     }
 }
 
@@ -451,26 +537,43 @@ mod tests {
             ..Settings::default()
         };
         let message = Config::from_settings(&settings).unwrap_err().to_string();
-        for name in ["WECHAT_APPID", "WECHAT_APPSECRET", "WECHAT_TOKEN", "WECHAT_ENCODING_AES_KEY", "LISTEN", "DATABASE_URL"] {
+        for name in [
+            "WECHAT_APPID",
+            "WECHAT_APPSECRET",
+            "WECHAT_TOKEN",
+            "WECHAT_ENCODING_AES_KEY",
+            "LISTEN",
+            "DATABASE_URL",
+        ] {
             assert!(message.contains(name), "{name} in {message}");
         }
     }
 
     #[test]
     fn an_empty_setting_is_a_missing_one() {
-        let settings = Settings { wechat_token: Some(String::new()), ..valid() };
+        let settings = Settings {
+            wechat_token: Some(String::new()),
+            ..valid()
+        };
         assert_eq!(faults(&settings).len(), 1);
     }
 
     #[test]
     fn a_fault_never_shows_the_value() {
-        let settings = Settings { wechat_token: Some("canary token".into()), store_key: Some("canary".into()), ..valid() };
+        let settings = Settings {
+            wechat_token: Some("canary token".into()),
+            store_key: Some("canary".into()),
+            ..valid()
+        };
         assert!(!faults(&settings).concat().contains("canary"));
     }
 
     #[test]
     fn mongodb_needs_a_store_key() {
-        let settings = Settings { database_url: Some("mongodb://127.0.0.1/x".into()), ..valid() };
+        let settings = Settings {
+            database_url: Some("mongodb://127.0.0.1/x".into()),
+            ..valid()
+        };
         assert!(faults(&settings)[0].starts_with("STORE_KEY"));
     }
 
@@ -478,34 +581,67 @@ mod tests {
     fn the_public_url_falls_back_to_the_address_that_was_bound() {
         let site = Config::from_settings(&valid()).unwrap().site;
         assert_eq!(site.listen.to_string(), "0.0.0.0:3000");
-        assert_eq!(site.public_url("0.0.0.0:81".parse().unwrap()).origin(), "http://127.0.0.1:81");
+        assert_eq!(
+            site.public_url("0.0.0.0:81".parse().unwrap()).origin(),
+            "http://127.0.0.1:81"
+        );
         assert_eq!(site.public_url("[::]:81".parse().unwrap()).host(), "[::1]");
     }
 
     #[test]
     fn the_public_url_is_an_origin() {
         let parse = |text: &str| PublicUrl::parse(text).map(|url| url.origin);
-        assert_eq!(parse("https://WX.example.com/").unwrap(), "https://wx.example.com");
-        assert_eq!(parse("http://127.0.0.1:3000").unwrap(), "http://127.0.0.1:3000");
-        for bad in ["wx.example.com", "ftp://x", "https://x/path", "https://x/?q", "https://u@x", "https://x/#f"] {
+        assert_eq!(
+            parse("https://WX.example.com/").unwrap(),
+            "https://wx.example.com"
+        );
+        assert_eq!(
+            parse("http://127.0.0.1:3000").unwrap(),
+            "http://127.0.0.1:3000"
+        );
+        for bad in [
+            "wx.example.com",
+            "ftp://x",
+            "https://x/path",
+            "https://x/?q",
+            "https://u@x",
+            "https://x/#f",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn jssdk_domains_are_hosts() {
-        let settings = Settings { jssdk_domains: Some("WX.example.com, m.example.com".into()), ..valid() };
-        let domains = Config::from_settings(&settings).unwrap().site.jssdk_domains.unwrap();
+        let settings = Settings {
+            jssdk_domains: Some("WX.example.com, m.example.com".into()),
+            ..valid()
+        };
+        let domains = Config::from_settings(&settings)
+            .unwrap()
+            .site
+            .jssdk_domains
+            .unwrap();
         assert_eq!(domains, ["wx.example.com", "m.example.com"]);
         for bad in ["https://x.com", "x.com:81", "x.com/p"] {
-            let settings = Settings { jssdk_domains: Some(bad.into()), ..valid() };
+            let settings = Settings {
+                jssdk_domains: Some(bad.into()),
+                ..valid()
+            };
             assert_eq!(faults(&settings).len(), 1, "{bad}");
         }
     }
 
     #[test]
     fn risky_settings_are_warned_of() {
-        let settings = Settings { wechat_appid: Some("wxshort".into()), wechat_token: Some("abc".into()), ..valid() };
-        assert_eq!(Config::from_settings(&settings).unwrap().warnings().len(), 4);
+        let settings = Settings {
+            wechat_appid: Some("wxshort".into()),
+            wechat_token: Some("abc".into()),
+            ..valid()
+        };
+        assert_eq!(
+            Config::from_settings(&settings).unwrap().warnings().len(),
+            4
+        );
     }
 }

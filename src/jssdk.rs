@@ -52,8 +52,12 @@ const JS_API_LIST: &[&str] = &[
 ];
 
 /// Open tags (开放标签).
-const OPEN_TAG_LIST: &[&str] =
-    &["wx-open-launch-weapp", "wx-open-launch-app", "wx-open-subscribe", "wx-open-audio"];
+const OPEN_TAG_LIST: &[&str] = &[
+    "wx-open-launch-weapp",
+    "wx-open-launch-app",
+    "wx-open-subscribe",
+    "wx-open-audio",
+];
 
 /// The argument of `wx.config`, with its own names.
 #[derive(Clone, Debug, Serialize)]
@@ -73,10 +77,14 @@ pub struct JsConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum JsConfigError {
     /// The page's address is no absolute http or https URL.
-    #[error("`url` is not an absolute http or https URL: send encodeURIComponent(location.href.split('#')[0])")]
+    #[error(
+        "`url` is not an absolute http or https URL: send encodeURIComponent(location.href.split('#')[0])"
+    )]
     Url,
     /// The page's host is not ours.
-    #[error("the host {0} is not in JSSDK_DOMAINS: add it there, and in the console under JS接口安全域名")]
+    #[error(
+        "the host {0} is not in JSSDK_DOMAINS: add it there, and in the console under JS接口安全域名"
+    )]
     Host(String),
     /// No ticket.
     #[error(transparent)]
@@ -94,7 +102,11 @@ pub struct JsSdk {
 impl JsSdk {
     /// A signer for pages of exactly these hosts; ports don't count.
     pub fn new(app_id: AppId, hosts: Vec<String>, tokens: TokenCentre) -> Self {
-        Self { app_id, hosts, tokens }
+        Self {
+            app_id,
+            hosts,
+            tokens,
+        }
     }
 
     /// Signs the page's URL exactly as given, less its fragment. `now` is in Unix seconds.
@@ -124,7 +136,9 @@ impl JsSdk {
 
 /// The host as a browser would read it, in lower case.
 fn host_of(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let url = Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))?;
     url.host_str().map(str::to_owned)
 }
 
@@ -142,10 +156,14 @@ mod tests {
 
     #[test]
     fn the_host_is_what_a_browser_would_reach() {
-        let check = |url: &str, host: Option<&str>| assert_eq!(host_of(url).as_deref(), host, "{url}");
+        let check =
+            |url: &str, host: Option<&str>| assert_eq!(host_of(url).as_deref(), host, "{url}");
         check("https://WX.example.com:8443/p?q=1", Some("wx.example.com"));
         check("http://127.0.0.1:3000/", Some("127.0.0.1"));
-        check(r"https://evil.example\@wx.example.com/", Some("evil.example"));
+        check(
+            r"https://evil.example\@wx.example.com/",
+            Some("evil.example"),
+        );
         check("https://wx.example.com@evil.example/", Some("evil.example"));
         check("javascript:alert(1)", None);
         check("/path", None);

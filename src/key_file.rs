@@ -12,13 +12,19 @@ use crate::store::StoreKey;
 pub(crate) fn read_or_make(path: &Path) -> Result<StoreKey, String> {
     match fs::read_to_string(path) {
         Ok(text) => {
-            let mode = fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode() & 0o777;
+            let mode = fs::metadata(path)
+                .map_err(|error| error.to_string())?
+                .permissions()
+                .mode()
+                & 0o777;
             if mode & 0o077 != 0 {
                 return Err(format!("others may read it (mode {mode:03o}): chmod 600"));
             }
             StoreKey::parse(text.trim()).ok_or_else(|| "it holds no key of 64 hex digits".into())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => make(path).map_err(|error| error.to_string())?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make(path).map_err(|error| error.to_string())?
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -27,7 +33,11 @@ pub(crate) fn read_or_make(path: &Path) -> Result<StoreKey, String> {
 fn make(path: &Path) -> std::io::Result<Result<StoreKey, String>> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{:08x}", rand::random::<u32>()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
     writeln!(file, "{}", StoreKey::generate().to_secret().expose())?;
     file.sync_all()?;
     let linked = fs::hard_link(&draft, path);
@@ -49,8 +59,15 @@ mod tests {
         let made = read_or_make(&path).unwrap();
         let read = read_or_make(&path).unwrap();
         assert_eq!(made.to_secret(), read.to_secret());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no draft is left"
+        );
     }
 
     #[test]

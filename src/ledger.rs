@@ -22,9 +22,9 @@ use tracing::Instrument as _;
 use crate::api::Client;
 use crate::bot::{Bot, Chain, Context};
 use crate::config::Texts;
+use crate::privacy;
 use crate::store::{Claim, Digest, InstanceId, Store, StoreError};
 use crate::telemetry::metrics::MessageMetrics;
-use crate::privacy;
 use crate::wechat::{Kind, Message, Reply};
 
 /// Every answer is sent this soon after its delivery: the platform hangs up at 5 s.
@@ -92,7 +92,8 @@ impl Progress {
     /// ledger first saw the message.
     fn delivery(&self) -> u32 {
         let by_time = self.first_seen.elapsed().as_secs() / DELIVERY_EVERY.as_secs() + 1;
-        self.deliveries.max(u32::try_from(by_time).unwrap_or(u32::MAX))
+        self.deliveries
+            .max(u32::try_from(by_time).unwrap_or(u32::MAX))
     }
 
     /// Adds what the store knows of deliveries elsewhere.
@@ -116,7 +117,16 @@ impl Ledger {
     ) -> Self {
         let running = Mutex::default();
         let tasks = TaskTracker::new();
-        Self(Arc::new(Inner { bot: bot.into_chain(), api, store, owner, texts, metrics, tasks, running }))
+        Self(Arc::new(Inner {
+            bot: bot.into_chain(),
+            api,
+            store,
+            owner,
+            texts,
+            metrics,
+            tasks,
+            running,
+        }))
     }
 
     /// Takes a delivery and waits for what it is to be answered.
@@ -134,13 +144,23 @@ impl Ledger {
                 if let Some(reply) = &progress.reply {
                     // Past its own deadline a delivery can't carry a reply: the next one will.
                     if arrived.elapsed() < DELIVERY_EVERY {
-                        self.0.metrics.count_delivery(if *reply == Reply::None { "success" } else { "reply" });
+                        self.0.metrics.count_delivery(if *reply == Reply::None {
+                            "success"
+                        } else {
+                            "reply"
+                        });
                         return Answer::Reply(reply.clone());
                     }
                 }
                 if must_answer && progress.delivery() >= LAST_DELIVERY {
                     self.0.metrics.count_delivery("thinking");
-                    return Answer::Reply(self.0.texts.thinking.clone().map_or(Reply::None, Reply::Text));
+                    return Answer::Reply(
+                        self.0
+                            .texts
+                            .thinking
+                            .clone()
+                            .map_or(Reply::None, Reply::Text),
+                    );
                 }
             }
             tokio::select! {
@@ -166,12 +186,24 @@ impl Ledger {
     /// given back, so that another instance handles it at once.
     pub async fn close(&self, deadline: tokio::time::Instant) {
         self.0.tasks.close();
-        if tokio::time::timeout_at(deadline, self.0.tasks.wait()).await.is_ok() {
+        if tokio::time::timeout_at(deadline, self.0.tasks.wait())
+            .await
+            .is_ok()
+        {
             return;
         }
         let running: Vec<Digest> = self.0.lock().keys().copied().collect();
-        tracing::warn!(messages = running.len(), "leaving messages to other instances");
-        let release = |key| async move { within(STORE_WITHIN, self.0.store.release_message(&key, &self.0.owner)).await };
+        tracing::warn!(
+            messages = running.len(),
+            "leaving messages to other instances"
+        );
+        let release = |key| async move {
+            within(
+                STORE_WITHIN,
+                self.0.store.release_message(&key, &self.0.owner),
+            )
+            .await
+        };
         // A claim that can't be given back runs out by itself.
         futures_util::future::join_all(running.into_iter().map(release)).await;
     }
@@ -183,14 +215,19 @@ impl Ledger {
             progress.send_modify(|progress| progress.deliveries += 1);
             return progress.subscribe();
         }
-        let (progress, receiver) =
-            watch::channel(Progress { deliveries: 1, first_seen: Instant::now(), reply: None });
+        let (progress, receiver) = watch::channel(Progress {
+            deliveries: 1,
+            first_seen: Instant::now(),
+            reply: None,
+        });
         let progress = Arc::new(progress);
         running.insert(key, Arc::clone(&progress));
         drop(running);
         let span = tracing::info_span!("message", msg.key = %hex::encode(&key.0[..6]));
         let inner = Arc::clone(&self.0);
-        self.0.tasks.spawn(async move { inner.work(key, message, &progress).await }.instrument(span));
+        self.0
+            .tasks
+            .spawn(async move { inner.work(key, message, &progress).await }.instrument(span));
         receiver
     }
 }
@@ -225,11 +262,18 @@ impl Inner {
 
     /// Takes the message, or waits until the instance that has it is done or dead.
     async fn claim(&self, key: &Digest, progress: &watch::Sender<Progress>) -> Claimed {
-        let mut claim = within(STORE_WITHIN, self.store.claim_message(key, &self.owner, LEASE, KEEP)).await;
+        let mut claim = within(
+            STORE_WITHIN,
+            self.store.claim_message(key, &self.owner, LEASE, KEEP),
+        )
+        .await;
         loop {
             match claim {
                 Ok(Claim::New) => return Claimed::Here,
-                Ok(Claim::TakenOver { deliveries, first_seen }) => {
+                Ok(Claim::TakenOver {
+                    deliveries,
+                    first_seen,
+                }) => {
                     progress.send_modify(|progress| progress.count(deliveries, first_seen));
                     tracing::info!("taking over a message whose handler is gone");
                     return Claimed::Here;
@@ -241,10 +285,17 @@ impl Inner {
                         return Claimed::Here;
                     }
                 },
-                Ok(Claim::Running { deliveries, first_seen }) => {
+                Ok(Claim::Running {
+                    deliveries,
+                    first_seen,
+                }) => {
                     progress.send_modify(|progress| progress.count(deliveries, first_seen));
                     tokio::time::sleep(LOOK_EVERY).await;
-                    claim = within(STORE_WITHIN, self.store.reclaim_message(key, &self.owner, LEASE)).await;
+                    claim = within(
+                        STORE_WITHIN,
+                        self.store.reclaim_message(key, &self.owner, LEASE),
+                    )
+                    .await;
                 }
                 // A message must be answered while the store is away: from this instance's memory.
                 Err(error) => {
@@ -276,7 +327,10 @@ impl Inner {
     async fn handle(&self, message: Message) -> Reply {
         let began = Instant::now();
         let kind = &*label(&message).to_owned();
-        let (is_event, is_farewell) = (message.is_event(), message.event_name() == Some("unsubscribe"));
+        let (is_event, is_farewell) = (
+            message.is_event(),
+            message.event_name() == Some("unsubscribe"),
+        );
         privacy::forget_if_demanded(&*self.store, &message).await;
         let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
         let (reply, outcome) = match AssertUnwindSafe(self.bot.run(ctx)).catch_unwind().await {
@@ -284,7 +338,11 @@ impl Inner {
             Ok(Ok(reply)) => (self.fit(reply, is_event), "answered"),
             Ok(Err(error)) => {
                 tracing::error!(msg.kind = kind, %error, "the handler of a {kind} failed");
-                let fallback = if is_event { Reply::None } else { Reply::Text(self.texts.fallback.clone()) };
+                let fallback = if is_event {
+                    Reply::None
+                } else {
+                    Reply::Text(self.texts.fallback.clone())
+                };
                 (fallback, "failed")
             }
             Err(_panic) => {
@@ -295,7 +353,12 @@ impl Inner {
         };
         let elapsed = began.elapsed();
         self.metrics.count_handled(kind, outcome, elapsed);
-        tracing::debug!(msg.kind = kind, outcome, elapsed_ms = elapsed.as_millis(), "handled a {kind}");
+        tracing::debug!(
+            msg.kind = kind,
+            outcome,
+            elapsed_ms = elapsed.as_millis(),
+            "handled a {kind}"
+        );
         reply
     }
 
@@ -316,7 +379,11 @@ impl Inner {
         };
         let give_up_at = Instant::now() + REMEMBER_FOR;
         loop {
-            match self.store.finish_message(key, &self.owner, &reply, KEEP).await {
+            match self
+                .store
+                .finish_message(key, &self.owner, &reply, KEEP)
+                .await
+            {
                 Ok(true) => return,
                 Ok(false) => return tracing::warn!("another instance has handled the message too"),
                 Err(error) if Instant::now() >= give_up_at => {
@@ -351,5 +418,7 @@ async fn within<T>(
     deadline: Duration,
     operation: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    tokio::time::timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
+    tokio::time::timeout(deadline, operation)
+        .await
+        .unwrap_or(Err(StoreError::Timeout))
 }

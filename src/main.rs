@@ -44,7 +44,9 @@ fn main() -> ExitCode {
     // Before any thread starts, and before clap reads the environment. `demo` needs none of it.
     let dotenv = Settings::load_dotenv();
     let arguments = Arguments::parse();
-    let command = arguments.command.unwrap_or(Command::Serve { settings: arguments.settings });
+    let command = arguments.command.unwrap_or(Command::Serve {
+        settings: arguments.settings,
+    });
     if let (Err(error), false) = (dotenv, matches!(command, Command::Demo(_))) {
         return cli::fail(&error, EXIT_SETTINGS);
     }

@@ -95,7 +95,10 @@ impl Intent {
     fn from_sign_in(sign_in: &SignIn) -> Self {
         Self {
             scope: Scope::parse(&sign_in.scope).unwrap_or(Scope::SnsapiUserinfo),
-            next: sign_in.next.as_deref().and_then(|next| NextPath::parse(next).ok()),
+            next: sign_in
+                .next
+                .as_deref()
+                .and_then(|next| NextPath::parse(next).ok()),
             id: sign_in.id.clone(),
         }
     }
@@ -187,7 +190,9 @@ pub struct OAuth {
 
 impl fmt::Debug for OAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuth").field("callback_url", &self.callback_url).finish_non_exhaustive()
+        f.debug_struct("OAuth")
+            .field("callback_url", &self.callback_url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -226,10 +231,13 @@ impl OAuth {
             next: intent.next.as_ref().map(|next| next.as_str().into()),
             id: intent.id.clone(),
         };
-        self.store.create_sign_in(&digest(&state), &sign_in, SIGN_IN_TTL).await?;
+        self.store
+            .create_sign_in(&digest(&state), &sign_in, SIGN_IN_TTL)
+            .await?;
         // WeChat matches the parameters in this order; `connect_redirect=1` keeps its clients from
         // calling back twice.
-        let redirect_uri: String = form_urlencoded::byte_serialize(self.callback_url.as_bytes()).collect();
+        let redirect_uri: String =
+            form_urlencoded::byte_serialize(self.callback_url.as_bytes()).collect();
         Ok(format!(
             "{}/connect/oauth2/authorize?appid={}&redirect_uri={redirect_uri}&response_type=code&scope={}&state={state}&connect_redirect=1#wechat_redirect",
             self.open_url,
@@ -252,18 +260,24 @@ impl OAuth {
         let state = digest(state);
         let Some(code) = code else {
             let sign_in = self.store.sign_in(&state, &browser.digest()).await?;
-            return Ok(sign_in.map_or(Callback::BadState, |s| Callback::Declined(Intent::from_sign_in(&s))));
+            return Ok(sign_in.map_or(Callback::BadState, |s| {
+                Callback::Declined(Intent::from_sign_in(&s))
+            }));
         };
         let give_up_at = tokio::time::Instant::now() + EXCHANGE_WAIT;
         loop {
-            let exchange =
-                self.store.begin_exchange(&state, &browser.digest(), &digest(code), EXCHANGE_LEASE).await?;
+            let exchange = self
+                .store
+                .begin_exchange(&state, &browser.digest(), &digest(code), EXCHANGE_LEASE)
+                .await?;
             match exchange {
                 Exchange::Refused => return Ok(Callback::BadState),
                 Exchange::Begun(sign_in) => {
                     let intent = Intent::from_sign_in(&sign_in);
                     let end = self.exchange(&intent, code).await?;
-                    self.store.finish_exchange(&state, &self.seal_end(&end)).await?;
+                    self.store
+                        .finish_exchange(&state, &self.seal_end(&end))
+                        .await?;
                     return Ok(Callback::Ended(intent, end));
                 }
                 Exchange::Finished(sign_in, end) => {
@@ -271,7 +285,10 @@ impl OAuth {
                     return Ok(Callback::Ended(Intent::from_sign_in(&sign_in), end));
                 }
                 Exchange::Running(sign_in) if tokio::time::Instant::now() >= give_up_at => {
-                    let end = SignInEnd::Failed { errcode: None, timed_out: true };
+                    let end = SignInEnd::Failed {
+                        errcode: None,
+                        timed_out: true,
+                    };
                     return Ok(Callback::Ended(Intent::from_sign_in(&sign_in), end));
                 }
                 Exchange::Running(_) => tokio::time::sleep(LOOK_EVERY).await,
@@ -280,13 +297,19 @@ impl OAuth {
     }
 
     async fn exchange(&self, intent: &Intent, code: &str) -> Result<SignInEnd, StoreError> {
-        let granted = self.transport.sns_access_token(self.app_id.as_str(), &self.app_secret, code).await;
+        let granted = self
+            .transport
+            .sns_access_token(self.app_id.as_str(), &self.app_secret, code)
+            .await;
         let grant = match granted {
             Ok(grant) => grant,
             Err(error) => {
                 tracing::warn!(errcode = error.errcode(), %error, "a sign-in's code was not exchanged");
                 let timed_out = matches!(error, ApiError::Timeout);
-                return Ok(SignInEnd::Failed { errcode: error.errcode(), timed_out });
+                return Ok(SignInEnd::Failed {
+                    errcode: error.errcode(),
+                    timed_out,
+                });
             }
         };
         if grant.is_snapshot_user {
@@ -296,9 +319,17 @@ impl OAuth {
             self.save_grant(&grant, REFRESH_TOKEN_TTL).await?;
         }
         let session = hex::encode(rand::random::<[u8; 32]>());
-        let record = Session { open_id: grant.open_id.clone(), scope: granted_scope(&grant.scope).as_str().into() };
-        self.store.create_session(&digest(&session), &record, SESSION_TTL).await?;
-        Ok(SignInEnd::SignedIn { session, redirect: intent.destination(&grant.open_id) })
+        let record = Session {
+            open_id: grant.open_id.clone(),
+            scope: granted_scope(&grant.scope).as_str().into(),
+        };
+        self.store
+            .create_session(&digest(&session), &record, SESSION_TTL)
+            .await?;
+        Ok(SignInEnd::SignedIn {
+            session,
+            redirect: intent.destination(&grant.open_id),
+        })
     }
 
     /// Whether the grant is silent while one with the profile is stored and alive: a page that signs in
@@ -307,7 +338,11 @@ impl OAuth {
         if granted_scope(&grant.scope) == Scope::SnsapiUserinfo {
             return Ok(false);
         }
-        let stored = self.store.user(&grant.open_id).await?.and_then(|user| user.grant);
+        let stored = self
+            .store
+            .user(&grant.open_id)
+            .await?
+            .and_then(|user| user.grant);
         Ok(stored.is_some_and(|stored| {
             stored.scope == Scope::SnsapiUserinfo.as_str() && !stored.refresh_expires_in.is_zero()
         }))
@@ -339,14 +374,20 @@ impl OAuth {
             }
             return Ok(answer);
         }
-        let grant = user.grant.ok_or_else(|| UserError::AuthorizationExpired(restart(session)))?;
+        let grant = user
+            .grant
+            .ok_or_else(|| UserError::AuthorizationExpired(restart(session)))?;
         let mut token = if grant.access_expires_in.is_zero() {
             self.refresh(session, None).await?
         } else {
             self.open(ACCESS_TOKEN, &grant.access_token, session)?
         };
         let mut asked = self.transport.sns_userinfo(&token, &session.open_id).await;
-        if let Err(ApiError::Refused { errcode: 40001 | 40014 | 42001, .. }) = asked {
+        if let Err(ApiError::Refused {
+            errcode: 40001 | 40014 | 42001,
+            ..
+        }) = asked
+        {
             token = self.refresh(session, Some(&token)).await?;
             asked = self.transport.sns_userinfo(&token, &session.open_id).await;
         }
@@ -354,7 +395,11 @@ impl OAuth {
         if profile.open_id != session.open_id {
             return Err(ApiError::Nonsense("the profile of another openid".into()).into());
         }
-        if let Err(error) = self.store.save_profile(&session.open_id, &profile.fields).await {
+        if let Err(error) = self
+            .store
+            .save_profile(&session.open_id, &profile.fields)
+            .await
+        {
             tracing::warn!(%error, "the copy of a profile was not stored");
         }
         Ok(profile.fields)
@@ -362,7 +407,11 @@ impl OAuth {
 
     /// A new access token by the refresh token, unless another caller has got one other than `refused`
     /// meanwhile.
-    async fn refresh(&self, session: &Session, refused: Option<&Secret>) -> Result<Secret, UserError> {
+    async fn refresh(
+        &self,
+        session: &Session,
+        refused: Option<&Secret>,
+    ) -> Result<Secret, UserError> {
         let flight = self.flight(&session.open_id);
         let _flight = flight.lock().await;
         let user = self.store.user(&session.open_id).await?;
@@ -375,16 +424,24 @@ impl OAuth {
             }
         }
         let refresh_token = self.open(REFRESH_TOKEN, &grant.refresh_token, session)?;
-        let refreshed = self.transport.sns_refresh_token(self.app_id.as_str(), &refresh_token).await;
+        let refreshed = self
+            .transport
+            .sns_refresh_token(self.app_id.as_str(), &refresh_token)
+            .await;
         let refreshed = refreshed.map_err(|error| restart_if_over(error, session))?;
         if refreshed.open_id != session.open_id {
             return Err(ApiError::Nonsense("a token of another openid".into()).into());
         }
-        self.save_grant(&refreshed, grant.refresh_expires_in).await?;
+        self.save_grant(&refreshed, grant.refresh_expires_in)
+            .await?;
         Ok(refreshed.access_token)
     }
 
-    async fn save_grant(&self, grant: &SnsGrant, refresh_expires_in: Duration) -> Result<(), StoreError> {
+    async fn save_grant(
+        &self,
+        grant: &SnsGrant,
+        refresh_expires_in: Duration,
+    ) -> Result<(), StoreError> {
         let sealed = OAuthGrant {
             scope: granted_scope(&grant.scope).as_str().into(),
             access_token: self.vault.seal(ACCESS_TOKEN, grant.access_token.expose()),
@@ -392,11 +449,18 @@ impl OAuth {
             refresh_token: self.vault.seal(REFRESH_TOKEN, grant.refresh_token.expose()),
             refresh_expires_in,
         };
-        self.store.save_grant(&grant.open_id, grant.union_id.as_ref(), &sealed).await
+        self.store
+            .save_grant(&grant.open_id, grant.union_id.as_ref(), &sealed)
+            .await
     }
 
     /// A token sealed under a key that is gone is as good as none.
-    fn open(&self, purpose: &str, sealed: &crate::store::Sealed, session: &Session) -> Result<Secret, UserError> {
+    fn open(
+        &self,
+        purpose: &str,
+        sealed: &crate::store::Sealed,
+        session: &Session,
+    ) -> Result<Secret, UserError> {
         self.vault.open(purpose, sealed).map_err(|error| {
             tracing::warn!("a stored {purpose} can't be read: {error}");
             UserError::AuthorizationExpired(restart(session))
@@ -408,12 +472,19 @@ impl OAuth {
     }
 
     fn open_end(&self, sealed: &crate::store::Sealed) -> Result<SignInEnd, StoreError> {
-        let clear = self.vault.open(SIGN_IN_END, sealed).map_err(|error| StoreError::Unusable(error.to_string()))?;
-        serde_json::from_str(clear.expose()).map_err(|_| StoreError::Unusable("a sign-in's end can't be read".into()))
+        let clear = self
+            .vault
+            .open(SIGN_IN_END, sealed)
+            .map_err(|error| StoreError::Unusable(error.to_string()))?;
+        serde_json::from_str(clear.expose())
+            .map_err(|_| StoreError::Unusable("a sign-in's end can't be read".into()))
     }
 
     fn flight(&self, open_id: &OpenId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refreshing = self
+            .refreshing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = refreshing.get(open_id).and_then(Weak::upgrade) {
             return flight;
         }
@@ -435,7 +506,10 @@ fn digest(secret: &str) -> Digest {
 
 /// The scope that was granted, of a list by commas.
 fn granted_scope(scopes: &str) -> Scope {
-    if scopes.split(',').any(|scope| scope.trim() == Scope::SnsapiUserinfo.as_str()) {
+    if scopes
+        .split(',')
+        .any(|scope| scope.trim() == Scope::SnsapiUserinfo.as_str())
+    {
         Scope::SnsapiUserinfo
     } else {
         Scope::SnsapiBase
@@ -443,7 +517,11 @@ fn granted_scope(scopes: &str) -> Scope {
 }
 
 fn restart(session: &Session) -> Intent {
-    Intent { scope: Scope::parse(&session.scope).unwrap_or(Scope::SnsapiUserinfo), next: None, id: None }
+    Intent {
+        scope: Scope::parse(&session.scope).unwrap_or(Scope::SnsapiUserinfo),
+        next: None,
+        id: None,
+    }
 }
 
 /// Refresh token expired, invalid, or ended by a new password: only the user can go on.

@@ -8,8 +8,12 @@ use crate::wechat::Message;
 use crate::wechat::id::OpenId;
 
 /// Pauses between tries while the store is away: 12 s in all, within the platform's three deliveries.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(500), Duration::from_millis(1_500), Duration::from_secs(4), Duration::from_secs(6)];
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_millis(1_500),
+    Duration::from_secs(4),
+    Duration::from_secs(6),
+];
 
 /// Removes what is stored about the user if this event demands it.
 pub(crate) async fn forget_if_demanded(store: &dyn Store, message: &Message) {

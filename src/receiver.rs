@@ -9,10 +9,10 @@ use std::sync::Arc;
 use crate::api::Skew;
 use crate::config::Account;
 use crate::secret::Secret;
-use crate::wechat::id::{OpenId, OriginalId};
 use crate::wechat::crypto::{self, Cipher, CryptoError};
+use crate::wechat::id::{OpenId, OriginalId};
 use crate::wechat::query::{DeliveryQuery, QueryError};
-use crate::wechat::xml::XmlError;
+use crate::wechat::xml::{self, XmlError};
 use crate::wechat::{Message, MessageError, Reply, signature};
 
 mod replay;
@@ -33,7 +33,9 @@ pub struct Receiver {
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("is_encrypted", &self.is_encrypted()).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("is_encrypted", &self.is_encrypted())
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,13 +52,19 @@ pub enum Refusal {
     #[error("the timestamp is {0} s away from now: check this machine's clock, or it is a replay")]
     Stale(i64),
     /// A plain body where all must be encrypted.
-    #[error("the message is not encrypted but WECHAT_ENCODING_AES_KEY is set: choose 安全模式 in the console, or unset the key")]
+    #[error(
+        "the message is not encrypted but WECHAT_ENCODING_AES_KEY is set: choose 安全模式 in the console, or unset the key"
+    )]
     NotEncrypted,
     /// An encrypted body, and no key.
-    #[error("the message is encrypted but WECHAT_ENCODING_AES_KEY is not set: set it, or choose 明文模式 in the console")]
+    #[error(
+        "the message is encrypted but WECHAT_ENCODING_AES_KEY is not set: set it, or choose 明文模式 in the console"
+    )]
     Encrypted,
     /// A ciphertext that no key of ours opens.
-    #[error("the message can't be decrypted ({0}): compare WECHAT_ENCODING_AES_KEY and WECHAT_APPID with the console")]
+    #[error(
+        "the message can't be decrypted ({0}): compare WECHAT_ENCODING_AES_KEY and WECHAT_APPID with the console"
+    )]
     Crypto(#[from] CryptoError),
     /// The envelope of an encrypted message is broken.
     #[error("the envelope is broken: {0}")]
@@ -98,8 +106,16 @@ impl Receiver {
     pub fn new(account: &Account, skew: Arc<Skew>) -> Self {
         let cipher = |key| Cipher::new(key, account.app_id.clone());
         Self {
-            tokens: std::iter::once(&account.token).chain(&account.token_previous).cloned().collect(),
-            ciphers: account.aes_key.iter().chain(&account.aes_key_previous).map(cipher).collect(),
+            tokens: std::iter::once(&account.token)
+                .chain(&account.token_previous)
+                .cloned()
+                .collect(),
+            ciphers: account
+                .aes_key
+                .iter()
+                .chain(&account.aes_key_previous)
+                .map(cipher)
+                .collect(),
             skew,
             replays: ReplayGuard::default(),
         }
@@ -118,7 +134,8 @@ impl Receiver {
     pub fn verify<'q>(&self, raw_query: &'q str) -> Result<DeliveryQuery<'q>, Refusal> {
         let query = DeliveryQuery::parse(raw_query)?;
         let fits = |token: &Secret| {
-            signature::sign(token.expose(), &query.timestamp, &query.nonce).matches(&query.signature)
+            signature::sign(token.expose(), &query.timestamp, &query.nonce)
+                .matches(&query.signature)
         };
         if !self.tokens.iter().any(fits) {
             return Err(Refusal::Signature);
@@ -140,14 +157,20 @@ impl Receiver {
         let message = if self.is_encrypted() {
             Message::parse(self.decrypt(query, body)?.as_bytes())?
         } else {
-            let message = Message::parse(body);
+            let root = xml::parse(body).map_err(MessageError::from)?;
             // Safe mode's envelope is no message; compatible mode's body is one, with `Encrypt` beside.
-            if has_encrypt(body) {
+            if root.child("Encrypt").is_some() {
                 return Err(Refusal::Encrypted.into());
             }
-            message?
+            let xml = std::str::from_utf8(body).map_err(|_| MessageError::from(XmlError::Utf8))?;
+            Message::from_root(&root, xml)?
         };
-        if self.replays.is_replay(&query.timestamp, &query.nonce, &message.ledger_key(), self.skew.now()) {
+        if self.replays.is_replay(
+            &query.timestamp,
+            &query.nonce,
+            &message.ledger_key(),
+            self.skew.now(),
+        ) {
             return Err(Refusal::Replay.into());
         }
         Ok(message)
@@ -161,7 +184,8 @@ impl Receiver {
         };
         let given = query.msg_signature.as_deref().ok_or(Refusal::Signature)?;
         let fits = |token: &Secret| {
-            signature::sign_encrypted(token.expose(), &query.timestamp, &query.nonce, &encrypt).matches(given)
+            signature::sign_encrypted(token.expose(), &query.timestamp, &query.nonce, &encrypt)
+                .matches(given)
         };
         if !self.tokens.iter().any(fits) {
             return Err(Refusal::Signature);
@@ -187,11 +211,10 @@ impl Receiver {
         let encrypt = cipher.encrypt(&xml, rand::random());
         let nonce = rand::random::<u32>().to_string();
         let token = self.tokens.first()?;
-        let signature = signature::sign_encrypted(token.expose(), &now.to_string(), &nonce, &encrypt);
-        Some(crypto::encrypted_reply_xml(&encrypt, &signature, now, &nonce))
+        let signature =
+            signature::sign_encrypted(token.expose(), &now.to_string(), &nonce, &encrypt);
+        Some(crypto::encrypted_reply_xml(
+            &encrypt, &signature, now, &nonce,
+        ))
     }
-}
-
-fn has_encrypt(body: &[u8]) -> bool {
-    matches!(crypto::read_encrypt(body), Ok(Some(_)))
 }

@@ -47,8 +47,12 @@ const STOP_WITHIN: Duration = Duration::from_millis(3_800);
 
 /// Serves `endpoint` until `shutdown`, then drains: answers carry `Connection: close`, the backlog is
 /// emptied, requests under way are finished.
-pub async fn serve<E>(listener: TcpListener, endpoint: E, metrics: HttpMetrics, shutdown: CancellationToken)
-where
+pub(crate) async fn serve<E>(
+    listener: TcpListener,
+    endpoint: E,
+    metrics: HttpMetrics,
+    shutdown: CancellationToken,
+) where
     E: Endpoint + 'static,
 {
     let server = Arc::new(Server {
@@ -95,8 +99,14 @@ where
     drop(listener);
     server.each_connection(|connection| connection.finish.notify_one());
     tasks.close();
-    if tokio::time::timeout_at(stop_at, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "cutting off connections that did not end in time");
+    if tokio::time::timeout_at(stop_at, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = tasks.len(),
+            "cutting off connections that did not end in time"
+        );
         server.each_connection(|connection| connection.cut.notify_one());
         tasks.wait().await;
     }
@@ -151,7 +161,9 @@ impl Connection {
 
 impl<E> Server<E> {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn each_connection(&self, act: impl Fn(&Connection)) {
@@ -190,7 +202,11 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 Ok::<hyper::Response<_>, Infallible>(response.into())
             }
         });
-        let stream = WatchedStream { stream, connection: Arc::clone(&connection), started: self.started };
+        let stream = WatchedStream {
+            stream,
+            connection: Arc::clone(&connection),
+            started: self.started,
+        };
         let serving = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
@@ -217,14 +233,20 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         let _under_way = UnderWay::enter(&self.requests);
         let mut response = if self.requests.load(Ordering::Relaxed) > MAX_REQUESTS {
             self.metrics.count_shed();
-            poem::http::StatusCode::SERVICE_UNAVAILABLE.with_header("Retry-After", "1").into_response()
+            poem::http::StatusCode::SERVICE_UNAVAILABLE
+                .with_header("Retry-After", "1")
+                .into_response()
         } else {
             let local = LocalAddr(Addr::SocketAddr(local));
             let peer = RemoteAddr(Addr::SocketAddr(peer));
-            self.endpoint.get_response((request, local, peer, Scheme::HTTP).into()).await
+            self.endpoint
+                .get_response((request, local, peer, Scheme::HTTP).into())
+                .await
         };
         if self.shutdown.is_cancelled() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -268,7 +290,11 @@ impl AsyncRead for WatchedStream {
 }
 
 impl AsyncWrite for WatchedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -12,21 +12,41 @@ use crate::config::LogFormat;
 pub mod metrics;
 
 /// Libraries that log whole requests below `info`: URLs with tokens, bodies with messages.
-const TALKATIVE: &[&str] = &["hyper", "hyper_util", "h2", "reqwest", "rustls", "mongodb", "hickory"];
+const TALKATIVE: &[&str] = &[
+    "hyper",
+    "hyper_util",
+    "h2",
+    "reqwest",
+    "rustls",
+    "mongodb",
+    "hickory",
+];
 
 /// Writes logs to standard error, at the levels of `RUST_LOG` or `info`. The first call in a process
 /// counts.
 pub fn init(format: LogFormat) {
-    let levels = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let levels = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
     let lines = match format {
         LogFormat::Pretty => fmt::layer().with_writer(io::stderr).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .boxed(),
     };
     // Whatever RUST_LOG asks for, a secret is not logged.
     let discreet = filter_fn(|metadata| {
         let library = metadata.target().split("::").next().unwrap_or_default();
-        *metadata.level() <= tracing::Level::INFO || !TALKATIVE.iter().any(|talkative| library.starts_with(talkative))
+        *metadata.level() <= tracing::Level::INFO
+            || !TALKATIVE
+                .iter()
+                .any(|talkative| library.starts_with(talkative))
     });
     // A program may have set its own subscriber: then its own rules hold.
-    let _ = tracing_subscriber::registry().with(levels).with(lines.with_filter(discreet)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(levels)
+        .with(lines.with_filter(discreet))
+        .try_init();
 }

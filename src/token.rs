@@ -218,14 +218,28 @@ impl TokenCentre {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn renew_refused(&self, kind: Kind, refused: &Secret) -> Result<Credential, ApiError> {
+    pub async fn renew_refused(
+        &self,
+        kind: Kind,
+        refused: &Secret,
+    ) -> Result<Credential, ApiError> {
         let slot = self.slot(kind);
         let _flight = slot.take_off().await?;
         let stored = self.read(kind).await?;
-        if self.open(kind, &stored).is_some_and(|value| value == *refused)
-            && self.0.store.expire_credential(&self.key(kind), stored.generation).await?
+        if self
+            .open(kind, &stored)
+            .is_some_and(|value| value == *refused)
+            && self
+                .0
+                .store
+                .expire_credential(&self.key(kind), stored.generation)
+                .await?
         {
-            tracing::info!(credential = kind.name(), "the platform refused the {}: fetching a new one", kind.name());
+            tracing::info!(
+                credential = kind.name(),
+                "the platform refused the {}: fetching a new one",
+                kind.name()
+            );
         }
         slot.forget(refused);
         self.obtain(kind, Need::OtherThan(refused)).await
@@ -237,7 +251,11 @@ impl TokenCentre {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn renew_reported(&self, kind: Kind, reported: &Secret) -> Result<Credential, ApiError> {
+    pub async fn renew_reported(
+        &self,
+        kind: Kind,
+        reported: &Secret,
+    ) -> Result<Credential, ApiError> {
         let _flight = self.slot(kind).take_off().await?;
         self.obtain(kind, Need::OtherThan(reported)).await
     }
@@ -246,7 +264,11 @@ impl TokenCentre {
     pub fn report(&self, metrics: &CredentialMetrics) {
         for kind in Kind::ALL {
             if let Some(held) = &self.slot(kind).known().held {
-                metrics.set_life(kind.name(), held.credential.expires_in(), held.first_seen.elapsed());
+                metrics.set_life(
+                    kind.name(),
+                    held.credential.expires_in(),
+                    held.first_seen.elapsed(),
+                );
             }
         }
     }
@@ -262,7 +284,11 @@ impl TokenCentre {
         Box::pin(self.get(kind))
     }
 
-    fn renew_boxed<'a>(&'a self, kind: Kind, refused: &'a Secret) -> BoxFuture<'a, Result<Credential, ApiError>> {
+    fn renew_boxed<'a>(
+        &'a self,
+        kind: Kind,
+        refused: &'a Secret,
+    ) -> BoxFuture<'a, Result<Credential, ApiError>> {
         Box::pin(self.renew_refused(kind, refused))
     }
 
@@ -304,7 +330,11 @@ impl Slot {
 
     fn forget(&self, refused: &Secret) {
         let mut known = self.known();
-        if known.held.as_ref().is_some_and(|held| held.credential.value == *refused) {
+        if known
+            .held
+            .as_ref()
+            .is_some_and(|held| held.credential.value == *refused)
+        {
             known.held = None;
         }
     }
@@ -321,11 +351,18 @@ impl TokenCentre {
 
     /// The value that is stored, unless it is over, dead, or sealed under a key that is gone.
     fn open(&self, kind: Kind, stored: &StoredCredential) -> Option<Secret> {
-        let sealed = stored.value.as_ref().filter(|_| stored.expires_in > Duration::ZERO)?;
+        let sealed = stored
+            .value
+            .as_ref()
+            .filter(|_| stored.expires_in > Duration::ZERO)?;
         match self.0.vault.open(kind.name(), sealed) {
             Ok(value) => Some(value),
             Err(error) => {
-                tracing::warn!(credential = kind.name(), "the stored {} can't be read: {error}; fetching anew", kind.name());
+                tracing::warn!(
+                    credential = kind.name(),
+                    "the stored {} can't be read: {error}; fetching anew",
+                    kind.name()
+                );
                 None
             }
         }
@@ -333,9 +370,15 @@ impl TokenCentre {
 
     /// Reads the store. The holder of a value that the store does not have yet writes it first.
     async fn read(&self, kind: Kind) -> Result<StoredCredential, ApiError> {
-        let unpublished = self.slot(kind).known().held.clone().filter(|held| held.is_unpublished);
+        let unpublished = self
+            .slot(kind)
+            .known()
+            .held
+            .clone()
+            .filter(|held| held.is_unpublished);
         if let Some(held) = unpublished {
-            self.publish(kind, held.generation - 1, &held.credential).await;
+            self.publish(kind, held.generation - 1, &held.credential)
+                .await;
         }
         Ok(self.0.store.credential(&self.key(kind)).await?)
     }
@@ -348,7 +391,7 @@ impl TokenCentre {
         loop {
             let stored = match self.read(kind).await {
                 Ok(stored) => stored,
-                Err(error) => return self.from_memory(kind, need).ok_or(error),
+                Err(error) => return self.remembered(kind, need).ok_or(error),
             };
             if let Some(credential) = self.fitting(kind, &stored, need) {
                 return Ok(credential);
@@ -356,7 +399,12 @@ impl TokenCentre {
             if let Some(error) = self.blocked(kind, need) {
                 return self.still_good(kind, &stored, need).ok_or(error);
             }
-            match self.0.store.lease_credential(&key, &self.0.owner, LEASE).await? {
+            match self
+                .0
+                .store
+                .lease_credential(&key, &self.0.owner, LEASE)
+                .await?
+            {
                 // Whoever held the lease before may have published between our look and our lease.
                 Lease::Held(stored) => match self.fitting(kind, &stored, need) {
                     Some(credential) => {
@@ -368,7 +416,9 @@ impl TokenCentre {
                         // Another has published meanwhile: read it.
                         Ok(None) => {}
                         Err(error) => {
-                            if let Err(error) = self.0.store.release_credential(&key, &self.0.owner).await {
+                            if let Err(error) =
+                                self.0.store.release_credential(&key, &self.0.owner).await
+                            {
                                 tracing::debug!(%error, "the lease is left to run out");
                             }
                             return self.still_good(kind, &stored, need).ok_or(error);
@@ -396,14 +446,21 @@ impl TokenCentre {
         let value = self.open(kind, stored)?;
         let fits = match need {
             Need::Good => true,
-            Need::NewerThan(generation) => stored.generation > generation || stored.age < FETCH_EVERY,
+            Need::NewerThan(generation) => {
+                stored.generation > generation || stored.age < FETCH_EVERY
+            }
             Need::OtherThan(refused) => value != *refused,
         };
         fits.then(|| self.remember(kind, value, stored.expires_in, stored.generation))
     }
 
     /// The stored value, near its end or reported as it may be, when there is no better one to be had.
-    fn still_good(&self, kind: Kind, stored: &StoredCredential, need: Need<'_>) -> Option<Credential> {
+    fn still_good(
+        &self,
+        kind: Kind,
+        stored: &StoredCredential,
+        need: Need<'_>,
+    ) -> Option<Credential> {
         match need {
             Need::Good | Need::NewerThan(_) => self.fitting(kind, stored, Need::Good),
             Need::OtherThan(_) => None,
@@ -411,7 +468,7 @@ impl TokenCentre {
     }
 
     /// While the store is away, what this process knows goes on being served.
-    fn from_memory(&self, kind: Kind, need: Need<'_>) -> Option<Credential> {
+    fn remembered(&self, kind: Kind, need: Need<'_>) -> Option<Credential> {
         let held = self.slot(kind).known().held.clone()?;
         let fits = match need {
             Need::Good | Need::NewerThan(_) => true,
@@ -420,7 +477,13 @@ impl TokenCentre {
         (fits && held.credential.expires_in() > Duration::ZERO).then_some(held.credential)
     }
 
-    fn remember(&self, kind: Kind, value: Secret, expires_in: Duration, generation: u64) -> Credential {
+    fn remember(
+        &self,
+        kind: Kind,
+        value: Secret,
+        expires_in: Duration,
+        generation: u64,
+    ) -> Credential {
         let now = Instant::now();
         let mut known = self.slot(kind).known();
         // The same value keeps its plan, or a look every 2 s would draw the jitter again and again.
@@ -431,8 +494,13 @@ impl TokenCentre {
             held.read_at = now;
             return held.credential.clone();
         }
-        let ahead = REFRESH_AHEAD.min(expires_in / 4).mul_f64(rand::random_range(0.8..1.0));
-        let credential = Credential { value, expires_at: now + expires_in };
+        let ahead = REFRESH_AHEAD
+            .min(expires_in / 4)
+            .mul_f64(rand::random_range(0.8..1.0));
+        let credential = Credential {
+            value,
+            expires_at: now + expires_in,
+        };
         known.held = Some(Held {
             credential: credential.clone(),
             generation,
@@ -452,7 +520,9 @@ impl TokenCentre {
         {
             return Some(error.clone());
         }
-        let is_too_soon = known.fetched_at.is_some_and(|at| at.elapsed() < FETCH_EVERY);
+        let is_too_soon = known
+            .fetched_at
+            .is_some_and(|at| at.elapsed() < FETCH_EVERY);
         match need {
             Need::NewerThan(_) if is_too_soon => Some(ApiError::Timeout),
             _ => None,
@@ -496,12 +566,22 @@ impl TokenCentre {
     async fn publish(&self, kind: Kind, generation: u64, fetched: &Credential) -> bool {
         let sealed = self.0.vault.seal(kind.name(), fetched.value.expose());
         let key = self.key(kind);
-        let mut is_published =
-            self.0.store.publish_credential(&key, &self.0.owner, generation, &sealed, fetched.expires_in()).await;
+        let mut is_published = self
+            .0
+            .store
+            .publish_credential(
+                &key,
+                &self.0.owner,
+                generation,
+                &sealed,
+                fetched.expires_in(),
+            )
+            .await;
         if matches!(is_published, Ok(false)) {
             // An earlier try that got no answer may have taken effect: then what is stored is ours.
             is_published = self.0.store.credential(&key).await.map(|stored| {
-                self.open(kind, &stored).is_some_and(|value| value == fetched.value)
+                self.open(kind, &stored)
+                    .is_some_and(|value| value == fetched.value)
             });
         }
         let is_ours = match &is_published {
@@ -512,7 +592,12 @@ impl TokenCentre {
             }
         };
         if is_ours {
-            self.remember(kind, fetched.value.clone(), fetched.expires_in(), generation + 1);
+            self.remember(
+                kind,
+                fetched.value.clone(),
+                fetched.expires_in(),
+                generation + 1,
+            );
         }
         if let Some(held) = self.slot(kind).known().held.as_mut() {
             held.is_unpublished = is_published.is_err() && is_ours;
@@ -523,7 +608,8 @@ impl TokenCentre {
     fn note_failure(&self, kind: Kind, error: &ApiError) {
         self.0.metrics.count_refresh(kind.name(), "failed");
         // On the token's own call 40001 means a wrong secret, and a second try would fail alike.
-        let is_final = error.class() == Class::Operator || (kind == Kind::AccessToken && error.errcode() == Some(40001));
+        let is_final = error.class() == Class::Operator
+            || (kind == Kind::AccessToken && error.errcode() == Some(40001));
         let now = Instant::now();
         {
             let mut known = self.slot(kind).known();
@@ -535,7 +621,10 @@ impl TokenCentre {
                 held.refresh_at = now + REFRESH_AGAIN.mul_f64(rand::random_range(0.5..1.5));
             }
         }
-        let cure = error.errcode().and_then(advice).unwrap_or("the old one stays in service while it lives");
+        let cure = error
+            .errcode()
+            .and_then(advice)
+            .unwrap_or("the old one stays in service while it lives");
         tracing::error!(
             credential = kind.name(),
             errcode = error.errcode(),

@@ -64,20 +64,60 @@ pub(crate) struct Backend {
 pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> {
     let js_config = || get(jssdk::get_js_config).post(jssdk::post_js_config);
     Route::new()
-        .at("/wechat", route("/wechat", "GET, HEAD, POST", get(callback::verify).post(callback::receive)))
-        .at("/wxAuthorize", route("/wxAuthorize", "GET, HEAD", get(oauth::authorize)))
-        .at("/wxCallback", route("/wxCallback", "GET, HEAD", get(oauth::callback)))
-        .at("/getUser", route("/getUser", "GET, HEAD", get(oauth::get_user)))
-        .at("/getJSConfig", route("/getJSConfig", "GET, HEAD, POST", js_config()))
-        .at("/getJsConfig", route("/getJsConfig", "GET, HEAD, POST", js_config()))
-        .at("/getTokens", route("/getTokens", "GET, HEAD", get(management::get_tokens)))
-        .at("/refreshTokens", route("/refreshTokens", "POST", post(management::refresh_tokens)))
-        .at("/getFollowers", route("/getFollowers", "GET, HEAD", get(management::get_followers)))
-        .at("/healthz", route("/healthz", "GET, HEAD", get(health::healthz)))
-        .at("/readyz", route("/readyz", "GET, HEAD", get(health::readyz)))
-        .at("/metrics", route("/metrics", "GET, HEAD", get(health::metrics)))
-        .at("/", route("/", "GET, HEAD", get(pages::home)))
-        .at("/*path", route("/*", "GET, HEAD", get(files::serve_file)))
+        .at(
+            "/wechat",
+            route(
+                "/wechat",
+                "GET, HEAD, POST",
+                get(callback::verify).post(callback::receive),
+            ),
+        )
+        .at(
+            "/wxAuthorize",
+            route("/wxAuthorize", "GET, HEAD", get(oauth::authorize)),
+        )
+        .at(
+            "/wxCallback",
+            route("/wxCallback", "GET, HEAD", get(oauth::callback)),
+        )
+        .at(
+            "/getUser",
+            route("/getUser", "GET, HEAD", get(oauth::get_user)),
+        )
+        .at(
+            "/getJSConfig",
+            route("/getJSConfig", "GET, HEAD, POST", js_config()),
+        )
+        .at(
+            "/getJsConfig",
+            route("/getJsConfig", "GET, HEAD, POST", js_config()),
+        )
+        .at(
+            "/getTokens",
+            route("/getTokens", "GET, HEAD", get(management::get_tokens)),
+        )
+        .at(
+            "/refreshTokens",
+            route("/refreshTokens", "POST", post(management::refresh_tokens)),
+        )
+        .at(
+            "/getFollowers",
+            route("/getFollowers", "GET, HEAD", get(management::get_followers)),
+        )
+        .at(
+            "/healthz",
+            route("/healthz", "GET, HEAD", get(health::healthz)),
+        )
+        .at(
+            "/readyz",
+            route("/readyz", "GET, HEAD", get(health::readyz)),
+        )
+        .at(
+            "/metrics",
+            route("/metrics", "GET, HEAD", get(health::metrics)),
+        )
+        // `/` too: poem's catch-all takes the empty rest.
+        .at("/*path", route("/*", "GET, HEAD", pages::home_or_file))
         .data(Arc::clone(&backend))
         .around(error::catch_panic)
         .around(trace::trace)

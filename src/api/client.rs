@@ -32,7 +32,11 @@ impl Client {
         let mut tries = 1;
         loop {
             match self.write(call).await {
-                Err(error) if error.class() == Class::Retry && error.errcode() != Some(45011) && tries < TRIES => {
+                Err(error)
+                    if error.class() == Class::Retry
+                        && error.errcode() != Some(45011)
+                        && tries < TRIES =>
+                {
                     let pause = Duration::from_millis(rand::random_range(100..300)) * tries;
                     tokio::time::sleep(pause).await;
                     tries += 1;
@@ -52,7 +56,11 @@ impl Client {
         let token = self.tokens.get(Kind::AccessToken).await?.value;
         match self.transport.send(&with_token(call, token.expose())).await {
             Err(error) if error.class() == Class::RenewToken => {
-                let token = self.tokens.renew_refused(Kind::AccessToken, &token).await?.value;
+                let token = self
+                    .tokens
+                    .renew_refused(Kind::AccessToken, &token)
+                    .await?
+                    .value;
                 self.transport.send(&with_token(call, token.expose())).await
             }
             outcome => outcome,

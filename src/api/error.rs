@@ -87,9 +87,10 @@ fn class(errcode: i64) -> Class {
         // Bad code; bad, expired or revoked refresh_token; used code; code expired; password changed.
         40029 | 40030 | 40163 | 42002 | 42003 | 42007 => Class::RestartOAuth,
         45009 | 45028 | 48006 => Class::Quota,
-        40003 | 43004 | 43005 | 43019 | 43101 | 43108 | 45015 | 45047 | 48002 | 49003 | 50001 | 50005 => Class::User,
-        40002 | 40013 | 40125 | 40164 | 40243 | 43116 | 48001 | 48003 | 48004 | 48008 | 50002 | 89501 | 89503
-        | 89506 | 89507 => Class::Operator,
+        40003 | 43004 | 43005 | 43019 | 43101 | 43108 | 45015 | 45047 | 48002 | 49003 | 50001
+        | 50005 => Class::User,
+        40002 | 40013 | 40125 | 40164 | 40243 | 43116 | 48001 | 48003 | 48004 | 48008 | 50002
+        | 89501 | 89503 | 89506 | 89507 => Class::Operator,
         _ => Class::GiveUp,
     }
 }
@@ -97,16 +98,24 @@ fn class(errcode: i64) -> Class {
 /// What the operator does about a return code, if there is something to be done.
 pub fn advice(errcode: i64) -> Option<&'static str> {
     Some(match errcode {
-        40001 | 40125 => "WECHAT_APPSECRET is not this account's: reset it in the console (基本配置 → 开发者密码) and set it anew",
+        40001 | 40125 => {
+            "WECHAT_APPSECRET is not this account's: reset it in the console (基本配置 → 开发者密码) and set it anew"
+        }
         40002 => "the grant_type was refused: check TOKEN_MODE",
         40013 => "WECHAT_APPID is not known to WeChat: copy it from the console's 基本配置 page",
-        40029 | 40163 | 42003 => "the sign-in's code was used or is over 5 minutes old: sign in again",
+        40029 | 40163 | 42003 => {
+            "the sign-in's code was used or is over 5 minutes old: sign in again"
+        }
         40164 => "add the address in the message to 基本配置 → IP白名单",
         40243 => "the AppSecret is frozen: unfreeze it in the console (基本配置 → 开发者密码)",
         42002 | 40030 | 42007 => "the user's authorization is over: let him sign in again",
-        45009 => "the daily quota of this API is used up; it is reset at 00:00 (UTC+8), or by clear_quota ten times a month",
+        45009 => {
+            "the daily quota of this API is used up; it is reset at 00:00 (UTC+8), or by clear_quota ten times a month"
+        }
         45011 => "too many calls in this minute: wait a minute",
-        48001 => "the account has no right to this API: see 接口权限 in the console (certification may be missing)",
+        48001 => {
+            "the account has no right to this API: see 接口权限 in the console (certification may be missing)"
+        }
         48004 => "WeChat has banned this API for the account: see the console's notifications",
         89501 | 89503 => "the account's administrator must confirm this IP in WeChat",
         89506 => "the administrator refused this IP twice: wait 24 hours",
@@ -125,7 +134,9 @@ mod tests {
         for code in [40001, 40014, 42001] {
             assert_eq!(class(code), Class::RenewToken, "{code}");
         }
-        for code in [40002, 40013, 40125, 40164, 40243, 89501, 89503, 89506, 89507] {
+        for code in [
+            40002, 40013, 40125, 40164, 40243, 89501, 89503, 89506, 89507,
+        ] {
             assert_eq!(class(code), Class::Operator, "{code}");
             assert!(advice(code).is_some(), "{code}");
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::transport::{Call, Transport};
 use super::ApiError;
+use super::transport::{Call, Transport};
 use crate::secret::Secret;
 use crate::wechat::id::{OpenId, UnionId};
 
@@ -71,24 +71,50 @@ impl Transport {
         app_secret: &Secret,
         code: &str,
     ) -> Result<SnsGrant, ApiError> {
-        let query =
-            [("appid", app_id), ("secret", app_secret.expose()), ("code", code), ("grant_type", "authorization_code")];
-        self.send::<GrantAnswer>(&Call::get("/sns/oauth2/access_token", &query)).await.map(SnsGrant::from)
+        let query = [
+            ("appid", app_id),
+            ("secret", app_secret.expose()),
+            ("code", code),
+            ("grant_type", "authorization_code"),
+        ];
+        self.send::<GrantAnswer>(&Call::get("/sns/oauth2/access_token", &query))
+            .await
+            .map(SnsGrant::from)
     }
 
     /// Gives a new web access_token for a refresh_token.
-    pub(crate) async fn sns_refresh_token(&self, app_id: &str, refresh_token: &Secret) -> Result<SnsGrant, ApiError> {
-        let query =
-            [("appid", app_id), ("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
-        self.send::<GrantAnswer>(&Call::get("/sns/oauth2/refresh_token", &query)).await.map(SnsGrant::from)
+    pub(crate) async fn sns_refresh_token(
+        &self,
+        app_id: &str,
+        refresh_token: &Secret,
+    ) -> Result<SnsGrant, ApiError> {
+        let query = [
+            ("appid", app_id),
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose()),
+        ];
+        self.send::<GrantAnswer>(&Call::get("/sns/oauth2/refresh_token", &query))
+            .await
+            .map(SnsGrant::from)
     }
 
     /// The user's profile.
-    pub(crate) async fn sns_userinfo(&self, access_token: &Secret, open_id: &OpenId) -> Result<SnsProfile, ApiError> {
-        let query = [("access_token", access_token.expose()), ("openid", open_id.as_str()), ("lang", "zh_CN")];
+    pub(crate) async fn sns_userinfo(
+        &self,
+        access_token: &Secret,
+        open_id: &OpenId,
+    ) -> Result<SnsProfile, ApiError> {
+        let query = [
+            ("access_token", access_token.expose()),
+            ("openid", open_id.as_str()),
+            ("lang", "zh_CN"),
+        ];
         let fields: Value = self.send(&Call::get("/sns/userinfo", &query)).await?;
-        let open_id = fields["openid"].as_str().and_then(|id| OpenId::parse(id).ok());
-        let open_id = open_id.ok_or_else(|| ApiError::Nonsense("a profile without an openid".into()))?;
+        let open_id = fields["openid"]
+            .as_str()
+            .and_then(|id| OpenId::parse(id).ok());
+        let open_id =
+            open_id.ok_or_else(|| ApiError::Nonsense("a profile without an openid".into()))?;
         Ok(SnsProfile { open_id, fields })
     }
 }

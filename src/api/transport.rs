@@ -33,12 +33,24 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// A GET with the usual deadline of 5 s.
     pub fn get(path: &'static str, query: &[(&'a str, &'a str)]) -> Self {
-        Self { method: Method::GET, path, query: query.to_vec(), body: None, deadline: Duration::from_secs(5) }
+        Self {
+            method: Method::GET,
+            path,
+            query: query.to_vec(),
+            body: None,
+            deadline: Duration::from_secs(5),
+        }
     }
 
     /// A POST of JSON with the usual deadline of 5 s.
     pub fn post(path: &'static str, body: Value) -> Self {
-        Self { method: Method::POST, path, query: vec![], body: Some(body), deadline: Duration::from_secs(5) }
+        Self {
+            method: Method::POST,
+            path,
+            query: vec![],
+            body: Some(body),
+            deadline: Duration::from_secs(5),
+        }
     }
 
     /// The same call with another deadline.
@@ -74,7 +86,12 @@ impl Transport {
         if is_loopback(&base_url) {
             builder = builder.no_proxy();
         }
-        Ok(Self { http: builder.build()?, base_url, skew, metrics })
+        Ok(Self {
+            http: builder.build()?,
+            base_url,
+            skew,
+            metrics,
+        })
     }
 
     /// Sends the call and reads its JSON.
@@ -89,7 +106,8 @@ impl Transport {
             Ok(outcome) => outcome,
             Err(_) => Err(ApiError::Timeout),
         };
-        self.metrics.observe(call.path, outcome.as_ref().err(), sent.elapsed());
+        self.metrics
+            .observe(call.path, outcome.as_ref().err(), sent.elapsed());
         if let Err(error) = &outcome {
             tracing::debug!(api.path = call.path, %error, "API call failed");
         }
@@ -99,14 +117,24 @@ impl Transport {
     }
 
     async fn exchange(&self, call: &Call<'_>, sent: Instant) -> Result<Value, ApiError> {
-        let mut request =
-            self.http.request(call.method.clone(), format!("{}{}", self.base_url, call.path)).query(&call.query);
+        let mut request = self
+            .http
+            .request(
+                call.method.clone(),
+                format!("{}{}", self.base_url, call.path),
+            )
+            .query(&call.query);
         if let Some(body) = &call.body {
             // Raw UTF-8: several calls refuse \uXXXX escapes (40033), and serde_json makes none.
-            request = request.header(header::CONTENT_TYPE, "application/json; charset=utf-8").body(body.to_string());
+            request = request
+                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+                .body(body.to_string());
         }
         let mut response = request.send().await.map_err(network)?;
-        if let Some(date) = response.headers().get(header::DATE).and_then(|date| date.to_str().ok())
+        if let Some(date) = response
+            .headers()
+            .get(header::DATE)
+            .and_then(|date| date.to_str().ok())
             && let Ok(date) = httpdate::parse_http_date(date)
         {
             self.skew.observe(date, sent.elapsed());
@@ -115,12 +143,17 @@ impl Transport {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(network)? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(ApiError::Nonsense(format!("an answer over {MAX_ANSWER_BYTES} bytes")));
+                return Err(ApiError::Nonsense(format!(
+                    "an answer over {MAX_ANSWER_BYTES} bytes"
+                )));
             }
             body.extend_from_slice(&chunk);
         }
         if !status.is_success() {
-            return Err(ApiError::Nonsense(format!("HTTP status {}", status.as_u16())));
+            return Err(ApiError::Nonsense(format!(
+                "HTTP status {}",
+                status.as_u16()
+            )));
         }
         read_answer(body)
     }
@@ -130,7 +163,9 @@ impl Transport {
 fn read_answer(mut body: Vec<u8>) -> Result<Value, ApiError> {
     let parsed = serde_json::from_slice(&body).or_else(|_| {
         // Nicknames may hold raw control characters, which JSON forbids. Blanks do no harm instead.
-        body.iter_mut().filter(|byte| **byte < 0x20).for_each(|byte| *byte = b' ');
+        body.iter_mut()
+            .filter(|byte| **byte < 0x20)
+            .for_each(|byte| *byte = b' ');
         serde_json::from_slice(&body)
     });
     let value: Value = parsed.map_err(|_| ApiError::Nonsense("no JSON".into()))?;
@@ -148,8 +183,15 @@ fn read_answer(mut body: Vec<u8>) -> Result<Value, ApiError> {
     if errcode == 0 {
         return Ok(value);
     }
-    let errmsg = object.get("errmsg").and_then(Value::as_str).unwrap_or_default();
-    let errmsg = errmsg.chars().filter(|c| !c.is_control()).take(MAX_ERRMSG_CHARS).collect();
+    let errmsg = object
+        .get("errmsg")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let errmsg = errmsg
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_ERRMSG_CHARS)
+        .collect();
     Err(ApiError::Refused { errcode, errmsg })
 }
 
@@ -186,29 +228,45 @@ mod tests {
 
     #[test]
     fn an_errcode_is_an_error_as_a_number_and_as_a_string() {
-        for body in [r#"{"errcode":40013,"errmsg":"invalid appid"}"#, r#"{"errcode":"40013","errmsg":"invalid appid"}"#] {
+        for body in [
+            r#"{"errcode":40013,"errmsg":"invalid appid"}"#,
+            r#"{"errcode":"40013","errmsg":"invalid appid"}"#,
+        ] {
             let error = read(body).unwrap_err();
-            assert_eq!((error.errcode(), error.errmsg()), (Some(40013), Some("invalid appid")));
+            assert_eq!(
+                (error.errcode(), error.errmsg()),
+                (Some(40013), Some("invalid appid"))
+            );
         }
         assert!(read(r#"{"errcode":0,"errmsg":"ok"}"#).is_ok());
     }
 
     #[test]
     fn what_is_no_json_object_is_nonsense() {
-        for body in ["", "<html>", "[1]", "{\"access_token\":", r#"{"errcode":[]}"#] {
+        for body in [
+            "",
+            "<html>",
+            "[1]",
+            "{\"access_token\":",
+            r#"{"errcode":[]}"#,
+        ] {
             assert!(matches!(read(body), Err(ApiError::Nonsense(_))), "{body}");
         }
     }
 
     #[test]
     fn a_raw_control_character_in_a_name_is_tolerated() {
-        assert_eq!(read("{\"nickname\":\"a\u{1}b\"}").unwrap()["nickname"], "a b");
+        assert_eq!(
+            read("{\"nickname\":\"a\u{1}b\"}").unwrap()["nickname"],
+            "a b"
+        );
     }
 
     #[tokio::test]
     async fn a_network_error_shows_no_url() {
         let metrics = ApiMetrics::register(&prometheus::Registry::new()).unwrap();
-        let transport = Transport::new("http://127.0.0.1:9".into(), Arc::default(), metrics).unwrap();
+        let transport =
+            Transport::new("http://127.0.0.1:9".into(), Arc::default(), metrics).unwrap();
         let call = Call::get("/cgi-bin/token", &[("secret", "canary")]);
         let error = transport.send::<Value>(&call).await.unwrap_err();
         assert!(matches!(error, ApiError::Network(_)), "{error:?}");

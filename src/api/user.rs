@@ -59,10 +59,21 @@ impl Client {
     ///
     /// 40003 when `next_openid` is no follower; see [`ApiError::class`] for the rest.
     pub async fn followers(&self, next_openid: Option<&str>) -> Result<Followers, ApiError> {
-        let query: Vec<_> = next_openid.map(|openid| ("next_openid", openid)).into_iter().collect();
+        let query: Vec<_> = next_openid
+            .map(|openid| ("next_openid", openid))
+            .into_iter()
+            .collect();
         let page: FollowerPage = self.read(&Call::get("/cgi-bin/user/get", &query)).await?;
-        let batches: Vec<_> = page.data.openid.chunks(BATCH).map(|openids| self.user_info_batch(openids.to_vec())).collect();
-        let batches: Vec<Vec<Value>> = stream::iter(batches).buffered(CONCURRENCY).try_collect().await?;
+        let batches: Vec<_> = page
+            .data
+            .openid
+            .chunks(BATCH)
+            .map(|openids| self.user_info_batch(openids.to_vec()))
+            .collect();
+        let batches: Vec<Vec<Value>> = stream::iter(batches)
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
         Ok(Followers {
             total: page.total,
             count: page.count,
@@ -72,8 +83,14 @@ impl Client {
     }
 
     async fn user_info_batch(&self, openids: Vec<String>) -> Result<Vec<Value>, ApiError> {
-        let user_list: Vec<_> = openids.iter().map(|openid| json!({"openid": openid, "lang": "zh_CN"})).collect();
-        let call = Call::post("/cgi-bin/user/info/batchget", json!({"user_list": user_list}));
+        let user_list: Vec<_> = openids
+            .iter()
+            .map(|openid| json!({"openid": openid, "lang": "zh_CN"}))
+            .collect();
+        let call = Call::post(
+            "/cgi-bin/user/info/batchget",
+            json!({"user_list": user_list}),
+        );
         Ok(self.read::<Batch>(&call).await?.user_info_list)
     }
 }

@@ -34,7 +34,9 @@ pub struct Next {
 
 impl std::fmt::Debug for Next {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Next").field("depth", &self.depth).finish_non_exhaustive()
+        f.debug_struct("Next")
+            .field("depth", &self.depth)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +68,17 @@ impl Chain {
     async fn run_from(&self, depth: usize, ctx: Context) -> BotResult {
         let (middleware, router) = &*self.0;
         match middleware.get(depth) {
-            Some(layer) => layer.handle(ctx, Next { chain: self.clone(), depth: depth + 1 }).await,
+            Some(layer) => {
+                layer
+                    .handle(
+                        ctx,
+                        Next {
+                            chain: self.clone(),
+                            depth: depth + 1,
+                        },
+                    )
+                    .await
+            }
             None => router.answer(ctx).await,
         }
     }

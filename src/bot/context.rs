@@ -26,14 +26,24 @@ struct Shared {
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not the message's content: it is the user's.
-        f.debug_struct("Context").field("msg_type", &self.message().msg_type()).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("msg_type", &self.message().msg_type())
+            .finish_non_exhaustive()
     }
 }
 
 impl Context {
     pub(crate) fn new(message: Message, api: Client, store: Arc<dyn Store>) -> Self {
-        let shared = Shared { message, api, store, state: Mutex::default() };
-        Self { shared: Arc::new(shared), captures: Arc::default() }
+        let shared = Shared {
+            message,
+            api,
+            store,
+            state: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            captures: Arc::default(),
+        }
     }
 
     pub(super) fn with_captures(self, captures: Arc<[String]>) -> Self {
@@ -82,10 +92,17 @@ impl Context {
 
     /// The value of this type that another layer left.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.state().get(&TypeId::of::<T>())?.clone().downcast().ok()
+        self.state()
+            .get(&TypeId::of::<T>())?
+            .clone()
+            .downcast()
+            .ok()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, HashMap<TypeId, Arc<dyn Any + Send + Sync>>> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,9 @@ pub(super) struct Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.routes.iter().map(|(route, _)| route)).finish()
+        f.debug_list()
+            .entries(self.routes.iter().map(|(route, _)| route))
+            .finish()
     }
 }
 
@@ -67,12 +69,16 @@ impl Route {
             Self::Keyword(keyword) => message.text().is_some_and(|text| text.trim() == keyword),
             Self::Pattern(regex) => {
                 let captures = regex.captures(message.text()?)?;
-                let group = |group: Option<regex::Match<'_>>| group.map_or_else(String::new, |m| m.as_str().to_owned());
+                let group = |group: Option<regex::Match<'_>>| {
+                    group.map_or_else(String::new, |m| m.as_str().to_owned())
+                };
                 return Some(captures.iter().map(group).collect());
             }
             Self::Event { event, key } => {
                 message.event_name() == Some(event)
-                    && key.as_ref().is_none_or(|key| message.scene().or(message.event_key()) == Some(key))
+                    && key
+                        .as_ref()
+                        .is_none_or(|key| message.scene().or(message.event_key()) == Some(key))
             }
         };
         fits.then(Arc::default)

@@ -19,8 +19,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
         })
         .collect();
     print(&table);
-    let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
-    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let is_bad = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Bad);
+    Ok(if is_bad {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the command's output")]

@@ -22,7 +22,10 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(LogFormat::Pretty);
-    let folder = tempfile::Builder::new().prefix("offiaccount-demo-").tempdir().context("a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("offiaccount-demo-")
+        .tempdir()
+        .context("a temporary folder")?;
     let mut simulator = Simulator::build(Options {
         listen: local(arguments.simulator_port).to_string(),
         ..Options::default()
@@ -37,7 +40,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         wechat_open_url: Some(simulator.url().to_owned()),
         wechat_jssdk_url: Some(format!("{}/open/js/jweixin-1.6.0.js", simulator.url())),
         listen: Some(local(arguments.port).to_string()),
-        database_url: Some(format!("sqlite://{}", folder.path().join("demo.db").display())),
+        database_url: Some(format!(
+            "sqlite://{}",
+            folder.path().join("demo.db").display()
+        )),
         admin_token: Some(format!("demo-{:016x}", rand::random::<u64>())),
         ..Settings::default()
     };
@@ -64,7 +70,10 @@ fn local(port: u16) -> SocketAddr {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the addresses are the command's output")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the addresses are the command's output"
+)]
 fn announce(backend: &str, simulator: &str) {
     println!("Open these two in a browser:\n");
     println!("  demo page  {backend}/");

@@ -11,7 +11,12 @@ use offiaccount::telemetry;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The address to listen on.
-    #[arg(long, env = "LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:4000")]
+    #[arg(
+        long,
+        env = "LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:4000"
+    )]
     listen: String,
     /// 服务器地址(URL): where messages are pushed, e.g. http://127.0.0.1:3000/wechat.
     #[arg(long, value_name = "URL")]
@@ -44,7 +49,10 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(LogFormat::Pretty);
-    let has_key = arguments.encoding_aes_key.as_ref().is_some_and(|key| !key.is_empty());
+    let has_key = arguments
+        .encoding_aes_key
+        .as_ref()
+        .is_some_and(|key| !key.is_empty());
     let usual = Options::default();
     let options = Options {
         listen: arguments.listen,
@@ -52,8 +60,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         appid: arguments.appid.unwrap_or(usual.appid),
         appsecret: arguments.appsecret.map_or(usual.appsecret, Secret::new),
         token: arguments.token.map_or(usual.token, Secret::new),
-        encoding_aes_key: arguments.encoding_aes_key.filter(|_| has_key).map(Secret::new),
-        mode: arguments.mode.unwrap_or(if has_key { Mode::Safe } else { Mode::Plain }),
+        encoding_aes_key: arguments
+            .encoding_aes_key
+            .filter(|_| has_key)
+            .map(Secret::new),
+        mode: arguments
+            .mode
+            .unwrap_or(if has_key { Mode::Safe } else { Mode::Plain }),
         kind: arguments.kind,
         limits: arguments.limits,
         seed: arguments.seed,

@@ -6,6 +6,7 @@ macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $field:ident = $env:literal $(, value_name = $value:literal)?;)+) => {
         /// Settings as text, unchecked. Flags of the command line, or the environment.
         #[derive(Clone, Default, clap::Args)]
+        #[expect(clippy::doc_markdown, reason = "these texts are --help, read in a terminal")]
         pub struct Settings {$(
             $(#[doc = $doc])+
             // Values of the environment stay out of --help: some are secrets.
@@ -88,14 +89,18 @@ impl Settings {
     ///
     /// A `.env` that can't be read or parsed.
     pub fn load_dotenv() -> Result<(), ConfigError> {
-    match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        // The error's own text quotes the line, which may hold a secret.
-        Err(dotenvy::Error::LineParse(_, at)) => Err(ConfigError {
-            faults: vec![format!(".env: a line can't be read (at its character {at}); expected NAME=value, quoted if it holds blanks")],
-        }),
-        Err(_) => Err(ConfigError { faults: vec![".env: can't be read; check its permissions".into()] }),
+        match dotenvy::dotenv() {
+            Ok(_) => Ok(()),
+            Err(error) if error.not_found() => Ok(()),
+            // The error's own text quotes the line, which may hold a secret.
+            Err(dotenvy::Error::LineParse(_, at)) => Err(ConfigError {
+                faults: vec![format!(
+                    ".env: a line can't be read (at its character {at}); expected NAME=value, quoted if it holds blanks"
+                )],
+            }),
+            Err(_) => Err(ConfigError {
+                faults: vec![".env: can't be read; check its permissions".into()],
+            }),
+        }
     }
-}
 }

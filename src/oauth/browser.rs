@@ -54,9 +54,13 @@ impl BrowserKey {
     pub fn new(current: &StoreKey, previous: Option<&StoreKey>) -> Self {
         let mac = |key: &StoreKey| {
             #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-            Hmac::new_from_slice(&key.derive("offiaccount browser v1")).expect("a key of any length")
+            Hmac::new_from_slice(&key.derive("offiaccount browser v1"))
+                .expect("a key of any length")
         };
-        Self { current: mac(current), previous: previous.map(mac) }
+        Self {
+            current: mac(current),
+            previous: previous.map(mac),
+        }
     }
 
     /// The cookie's value: `<id>.<HMAC-SHA256 in hex>`.
@@ -75,7 +79,10 @@ impl BrowserKey {
             mac.update(id.as_bytes());
             mac.verify_slice(&signature).is_ok()
         };
-        std::iter::once(&self.current).chain(&self.previous).any(fits).then(|| BrowserId(id.to_owned()))
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .any(fits)
+            .then(|| BrowserId(id.to_owned()))
     }
 }
 
@@ -88,8 +95,14 @@ mod tests {
         let (key, other) = (StoreKey::generate(), StoreKey::generate());
         let browser = BrowserId::new();
         let cookie = BrowserKey::new(&key, None).sign(&browser);
-        assert_eq!(BrowserKey::new(&key, None).verify(&cookie), Some(browser.clone()));
-        assert_eq!(BrowserKey::new(&other, Some(&key)).verify(&cookie), Some(browser));
+        assert_eq!(
+            BrowserKey::new(&key, None).verify(&cookie),
+            Some(browser.clone())
+        );
+        assert_eq!(
+            BrowserKey::new(&other, Some(&key)).verify(&cookie),
+            Some(browser)
+        );
         assert_eq!(BrowserKey::new(&other, None).verify(&cookie), None);
         let forged = format!("{}{cookie}", "0");
         assert_eq!(BrowserKey::new(&key, None).verify(&forged), None);

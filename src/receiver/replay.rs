@@ -22,7 +22,13 @@ struct Seen {
 
 impl ReplayGuard {
     /// Whether the pair came with another message before. `now` is in Unix seconds.
-    pub(super) fn is_replay(&self, timestamp: &str, nonce: &str, ledger_key: &[u8; 32], now: i64) -> bool {
+    pub(super) fn is_replay(
+        &self,
+        timestamp: &str,
+        nonce: &str,
+        ledger_key: &[u8; 32],
+        now: i64,
+    ) -> bool {
         use std::hash::BuildHasher as _;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(&(at, pair)) = seen.in_order.front()
@@ -54,15 +60,24 @@ mod tests {
         let guard = ReplayGuard::default();
         assert!(!guard.is_replay("1700000000", "1", &[1; 32], 0));
         assert!(!guard.is_replay("1700000000", "1", &[1; 32], 5), "a retry");
-        assert!(guard.is_replay("1700000000", "1", &[2; 32], 5), "another message");
-        assert!(!guard.is_replay("1700000000", "2", &[2; 32], 5), "another pair");
+        assert!(
+            guard.is_replay("1700000000", "1", &[2; 32], 5),
+            "another message"
+        );
+        assert!(
+            !guard.is_replay("1700000000", "2", &[2; 32], 5),
+            "another pair"
+        );
     }
 
     #[test]
     fn pairs_are_forgotten_by_age_and_by_number() {
         let guard = ReplayGuard::default();
         assert!(!guard.is_replay("1", "1", &[1; 32], 0));
-        assert!(!guard.is_replay("1", "1", &[2; 32], KEPT_FOR + 1), "stale signatures are refused before");
+        assert!(
+            !guard.is_replay("1", "1", &[2; 32], KEPT_FOR + 1),
+            "stale signatures are refused before"
+        );
         for n in 0..KEPT_AT_MOST + 10 {
             guard.is_replay("2", &n.to_string(), &[1; 32], KEPT_FOR + 2);
         }

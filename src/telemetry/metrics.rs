@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::api::ApiError;
@@ -41,8 +42,10 @@ impl Metrics {
         )?;
         build.set(1);
         registry.register(Box::new(build))?;
-        let clock_skew =
-            Gauge::new("offiaccount_clock_skew_seconds", "WeChat's clock less this machine's, by the Date of its answers.")?;
+        let clock_skew = Gauge::new(
+            "offiaccount_clock_skew_seconds",
+            "WeChat's clock less this machine's, by the Date of its answers.",
+        )?;
         registry.register(Box::new(clock_skew.clone()))?;
         Ok(Self {
             messages: MessageMetrics::register(&registry)?,
@@ -63,7 +66,10 @@ impl Metrics {
     pub fn encode(&self, skew_seconds: Option<i64>) -> prometheus::Result<String> {
         if let Some(seconds) = skew_seconds {
             // A skew is far below 2^52 seconds.
-            #[expect(clippy::cast_precision_loss, reason = "a skew is far below 2^52 seconds")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a skew is far below 2^52 seconds"
+            )]
             self.clock_skew.set(seconds as f64);
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
@@ -84,7 +90,10 @@ impl MessageMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
             handled: IntCounterVec::new(
-                Opts::new("offiaccount_messages_total", "Messages handled, by kind and outcome."),
+                Opts::new(
+                    "offiaccount_messages_total",
+                    "Messages handled, by kind and outcome.",
+                ),
                 &["kind", "outcome"],
             )?,
             seconds: HistogramVec::new(
@@ -92,18 +101,29 @@ impl MessageMetrics {
                     "offiaccount_message_seconds",
                     "Time of handlers, by kind. WeChat waits 5 s for an answer, three times.",
                 )
-                .buckets(vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 4.5, 5.0, 10.0, 14.5, 30.0, 60.0]),
+                .buckets(vec![
+                    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 4.5, 5.0, 10.0, 14.5, 30.0, 60.0,
+                ]),
                 &["kind"],
             )?,
             deliveries: IntCounterVec::new(
-                Opts::new("offiaccount_deliveries_total", "Deliveries, by what each was answered."),
+                Opts::new(
+                    "offiaccount_deliveries_total",
+                    "Deliveries, by what each was answered.",
+                ),
                 &["answer"],
             )?,
             refused: IntCounterVec::new(
-                Opts::new("offiaccount_deliveries_refused_total", "Deliveries refused before any handling, by cause."),
+                Opts::new(
+                    "offiaccount_deliveries_refused_total",
+                    "Deliveries refused before any handling, by cause.",
+                ),
                 &["cause"],
             )?,
-            panics: IntCounter::new("offiaccount_handler_panics_total", "Handlers that panicked.")?,
+            panics: IntCounter::new(
+                "offiaccount_handler_panics_total",
+                "Handlers that panicked.",
+            )?,
         };
         registry.register(Box::new(this.handled.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
@@ -116,7 +136,9 @@ impl MessageMetrics {
     /// Counts a handled message. `kind` is a `MsgType`, or `event` and the event's name, of the known ones.
     pub fn count_handled(&self, kind: &str, outcome: &'static str, elapsed: Duration) {
         self.handled.with_label_values(&[kind, outcome]).inc();
-        self.seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
+        self.seconds
+            .with_label_values(&[kind])
+            .observe(elapsed.as_secs_f64());
     }
 
     /// Counts a delivery by its answer: `reply`, `success`, `joined`, `repeated`, `held`, `thinking`.
@@ -146,12 +168,20 @@ impl ApiMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
             calls: IntCounterVec::new(
-                Opts::new("offiaccount_api_calls_total", "Calls to WeChat, by path and errcode (or timeout, network, nonsense)."),
+                Opts::new(
+                    "offiaccount_api_calls_total",
+                    "Calls to WeChat, by path and errcode (or timeout, network, nonsense).",
+                ),
                 &["path", "errcode"],
             )?,
             seconds: HistogramVec::new(
-                HistogramOpts::new("offiaccount_api_seconds", "Time of calls to WeChat, by path.")
-                    .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]),
+                HistogramOpts::new(
+                    "offiaccount_api_seconds",
+                    "Time of calls to WeChat, by path.",
+                )
+                .buckets(vec![
+                    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
+                ]),
                 &["path"],
             )?,
         };
@@ -171,7 +201,9 @@ impl ApiMetrics {
             Some(ApiError::Store(_)) => "store".to_owned(),
         };
         self.calls.with_label_values(&[path, &errcode]).inc();
-        self.seconds.with_label_values(&[path]).observe(elapsed.as_secs_f64());
+        self.seconds
+            .with_label_values(&[path])
+            .observe(elapsed.as_secs_f64());
     }
 }
 
@@ -187,15 +219,24 @@ impl CredentialMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
             refreshes: IntCounterVec::new(
-                Opts::new("offiaccount_credential_refreshes_total", "Fetches of a credential, by outcome."),
+                Opts::new(
+                    "offiaccount_credential_refreshes_total",
+                    "Fetches of a credential, by outcome.",
+                ),
                 &["credential", "outcome"],
             )?,
             expires_in: GaugeVec::new(
-                Opts::new("offiaccount_credential_expires_in_seconds", "What is left of the life of the credential in use."),
+                Opts::new(
+                    "offiaccount_credential_expires_in_seconds",
+                    "What is left of the life of the credential in use.",
+                ),
                 &["credential"],
             )?,
             age: GaugeVec::new(
-                Opts::new("offiaccount_credential_age_seconds", "Since this instance first saw the credential in use."),
+                Opts::new(
+                    "offiaccount_credential_age_seconds",
+                    "Since this instance first saw the credential in use.",
+                ),
                 &["credential"],
             )?,
         };
@@ -207,13 +248,19 @@ impl CredentialMetrics {
 
     /// Counts a fetch: `ok` or `failed`.
     pub fn count_refresh(&self, credential: &'static str, outcome: &'static str) {
-        self.refreshes.with_label_values(&[credential, outcome]).inc();
+        self.refreshes
+            .with_label_values(&[credential, outcome])
+            .inc();
     }
 
     /// Sets the gauges of a credential that is in use.
     pub fn set_life(&self, credential: &'static str, expires_in: Duration, age: Duration) {
-        self.expires_in.with_label_values(&[credential]).set(expires_in.as_secs_f64());
-        self.age.with_label_values(&[credential]).set(age.as_secs_f64());
+        self.expires_in
+            .with_label_values(&[credential])
+            .set(expires_in.as_secs_f64());
+        self.age
+            .with_label_values(&[credential])
+            .set(age.as_secs_f64());
     }
 }
 
@@ -231,8 +278,13 @@ impl StoreMetrics {
     /// When the registry holds a family of that name already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let latency = HistogramVec::new(
-            HistogramOpts::new("offiaccount_store_seconds", "Time of store operations, by operation and outcome.")
-                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.2, 5.0]),
+            HistogramOpts::new(
+                "offiaccount_store_seconds",
+                "Time of store operations, by operation and outcome.",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.2, 5.0,
+            ]),
             &["operation", "outcome"],
         )?;
         registry.register(Box::new(latency.clone()))?;
@@ -241,7 +293,9 @@ impl StoreMetrics {
 
     /// Counts one operation.
     pub fn observe(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
-        self.latency.with_label_values(&[operation, outcome]).observe(elapsed.as_secs_f64());
+        self.latency
+            .with_label_values(&[operation, outcome])
+            .observe(elapsed.as_secs_f64());
     }
 }
 
@@ -257,11 +311,17 @@ impl HttpMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
             requests: IntCounterVec::new(
-                Opts::new("offiaccount_http_requests_total", "HTTP requests, by route and status."),
+                Opts::new(
+                    "offiaccount_http_requests_total",
+                    "HTTP requests, by route and status.",
+                ),
                 &["route", "status"],
             )?,
             connections: IntGauge::new("offiaccount_http_connections", "Open connections.")?,
-            shed: IntCounter::new("offiaccount_http_shed_total", "Requests answered 503 because too many were under way.")?,
+            shed: IntCounter::new(
+                "offiaccount_http_shed_total",
+                "Requests answered 503 because too many were under way.",
+            )?,
         };
         registry.register(Box::new(this.requests.clone()))?;
         registry.register(Box::new(this.connections.clone()))?;
@@ -271,7 +331,9 @@ impl HttpMetrics {
 
     /// Counts an answered request. `route` is a path of the route table, never the request's own.
     pub fn count_request(&self, route: &'static str, status: u16) {
-        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.requests
+            .with_label_values(&[route, &status.to_string()])
+            .inc();
     }
 
     /// The gauge of open connections.

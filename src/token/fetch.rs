@@ -92,7 +92,11 @@ impl TokenCentre {
 
     async fn ask_token(&self, call: &Call<'_>) -> Result<Credential, ApiError> {
         let asked_at = Instant::now();
-        let answer: TokenAnswer = self.0.transport.send(&call.clone().within(FETCH_DEADLINE)).await?;
+        let answer: TokenAnswer = self
+            .0
+            .transport
+            .send(&call.clone().within(FETCH_DEADLINE))
+            .await?;
         credential(answer.access_token, answer.expires_in, asked_at)
     }
 
@@ -119,8 +123,13 @@ impl TokenCentre {
 
 fn credential(value: String, expires_in: u64, asked_at: Instant) -> Result<Credential, ApiError> {
     if value.is_empty() || expires_in == 0 {
-        return Err(ApiError::Nonsense("an empty token, or one without a life".into()));
+        return Err(ApiError::Nonsense(
+            "an empty token, or one without a life".into(),
+        ));
     }
     let life = Duration::from_secs(expires_in).min(LONGEST_LIFE);
-    Ok(Credential { value: value.into(), expires_at: asked_at + life })
+    Ok(Credential {
+        value: value.into(),
+        expires_at: asked_at + life,
+    })
 }

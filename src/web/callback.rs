@@ -17,8 +17,14 @@ use crate::wechat::query::is_echostr;
 
 /// The URL check (开发者 → 基本配置 → 提交): answers `echostr`, byte for byte.
 #[handler]
-pub(super) fn verify(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
-    let query = match backend.receiver.verify(request.uri().query().unwrap_or_default()) {
+pub(super) fn verify(
+    request: &Request,
+    Data(backend): Data<&Arc<Backend>>,
+) -> Result<Response, Problem> {
+    let query = match backend
+        .receiver
+        .verify(request.uri().query().unwrap_or_default())
+    {
         Ok(query) => query,
         Err(refusal) => return Ok(refuse(backend, &refusal)),
     };
@@ -29,7 +35,10 @@ pub(super) fn verify(request: &Request, Data(backend): Data<&Arc<Backend>>) -> R
             tracing::info!("the platform has verified this address");
             Ok(text(echostr.to_owned()))
         }
-        _ => Err(Problem::bad_request("bad_echostr", "`echostr` is missing or not of WeChat's form")),
+        _ => Err(Problem::bad_request(
+            "bad_echostr",
+            "`echostr` is missing or not of WeChat's form",
+        )),
     }
 }
 
@@ -40,7 +49,10 @@ pub(super) async fn receive(
     body: Body,
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
-    let query = match backend.receiver.verify(request.uri().query().unwrap_or_default()) {
+    let query = match backend
+        .receiver
+        .verify(request.uri().query().unwrap_or_default())
+    {
         Ok(query) => query,
         Err(refusal) => return Ok(refuse(backend, &refusal)),
     };
@@ -51,13 +63,18 @@ pub(super) async fn receive(
         Err(ReceiveError::Malformed(error)) => {
             backend.metrics.messages.count_refused("malformed");
             tracing::warn!(%error, "an authentic delivery is no message");
-            return Err(Problem::bad_request("not_a_message", format!("the body is no message of WeChat's: {error}")));
+            return Err(Problem::bad_request(
+                "not_a_message",
+                format!("the body is no message of WeChat's: {error}"),
+            ));
         }
     };
     let (sender, account) = (message.from.clone(), message.to.clone());
     match backend.ledger.deliver(message).await {
         Answer::Reply(reply) => Ok(match backend.receiver.reply(&sender, &account, &reply) {
-            Some(xml) => Response::builder().content_type("application/xml; charset=utf-8").body(xml),
+            Some(xml) => Response::builder()
+                .content_type("application/xml; charset=utf-8")
+                .body(xml),
             None => text("success".to_owned()),
         }),
         // Nobody is listening any more.
@@ -68,9 +85,14 @@ pub(super) async fn receive(
 fn refuse(backend: &Backend, refusal: &Refusal) -> Response {
     backend.metrics.messages.count_refused(refusal.cause());
     tracing::warn!(cause = refusal.cause(), "refused a delivery: {refusal}");
-    Response::builder().status(StatusCode::FORBIDDEN).content_type("text/plain; charset=utf-8").body("Invalid signature")
+    Response::builder()
+        .status(StatusCode::FORBIDDEN)
+        .content_type("text/plain; charset=utf-8")
+        .body("Invalid signature")
 }
 
 fn text(body: String) -> Response {
-    Response::builder().header(header::CONTENT_TYPE, "text/plain; charset=utf-8").body(body)
+    Response::builder()
+        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .body(body)
 }

@@ -29,7 +29,12 @@ fn from_headers<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// Sets a cookie for 30 days.
-pub(super) fn set(response: &mut Response, public_url: &PublicUrl, name: &'static str, value: String) {
+pub(super) fn set(
+    response: &mut Response,
+    public_url: &PublicUrl,
+    name: &'static str,
+    value: String,
+) {
     let seconds = SESSION_TTL.as_secs().cast_signed();
     let cookie = Cookie::build((name, value))
         .path("/")
@@ -51,8 +56,14 @@ mod tests {
     #[test]
     fn a_cookie_is_found_among_others() {
         let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("a=1; offiaccount_session=s=2"));
-        headers.append(header::COOKIE, HeaderValue::from_static("offiaccount_browser=b"));
+        headers.append(
+            header::COOKIE,
+            HeaderValue::from_static("a=1; offiaccount_session=s=2"),
+        );
+        headers.append(
+            header::COOKIE,
+            HeaderValue::from_static("offiaccount_browser=b"),
+        );
         assert_eq!(from_headers(&headers, SESSION), Some("s=2"));
         assert_eq!(from_headers(&headers, BROWSER), Some("b"));
         assert_eq!(from_headers(&headers, "session"), None);

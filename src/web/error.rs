@@ -17,9 +17,13 @@ use crate::api::{ApiError, advice};
 use crate::store::StoreError;
 
 /// A problem to be told to the caller.
-#[derive(Debug, Serialize, thiserror::Error)]
-#[error("{status} {code}: {detail}")]
-pub(super) struct Problem {
+#[derive(Debug, thiserror::Error)]
+#[error("{} {}: {}", .0.status, .0.code, .0.detail)]
+pub(super) struct Problem(Box<Members>);
+
+/// The members of RFC 9457, section 3, and our own.
+#[derive(Debug, Serialize)]
+struct Members {
     title: &'static str,
     #[serde(serialize_with = "status_as_number")]
     status: StatusCode,
@@ -35,7 +39,10 @@ pub(super) struct Problem {
     header: Option<(HeaderName, &'static str)>,
 }
 
-fn status_as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+fn status_as_number<S: serde::Serializer>(
+    status: &StatusCode,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
 
@@ -48,7 +55,16 @@ impl Problem {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let detail = detail.into();
-        Self { title, status, detail, code, errcode: None, errmsg: None, authorize_url: None, header: None }
+        Self(Box::new(Members {
+            title,
+            status,
+            detail,
+            code,
+            errcode: None,
+            errmsg: None,
+            authorize_url: None,
+            header: None,
+        }))
     }
 
     /// 400 for what the caller can mend.
@@ -58,37 +74,44 @@ impl Problem {
 
     /// 404.
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", "there is nothing at this address")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "Not found",
+            "there is nothing at this address",
+        )
     }
 
     /// Where the user signs in again.
     pub(super) fn with_authorize_url(mut self, url: String) -> Self {
-        self.authorize_url = Some(url);
+        self.0.authorize_url = Some(url);
         self
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 }
 
 impl ResponseError for Problem {
     fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     // Overridden: the default prints the Display text.
     fn as_response(&self) -> Response {
         // A struct of strings and numbers always serializes.
-        let body = serde_json::to_vec(self).unwrap_or_default();
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = Response::builder()
-            .status(self.status)
+            .status(self.0.status)
             .content_type("application/problem+json")
             .header(header::CACHE_CONTROL, "no-store")
             .body(body);
-        if let Some((name, value)) = &self.header {
-            response.headers_mut().insert(name.clone(), header::HeaderValue::from_static(value));
+        if let Some((name, value)) = &self.0.header {
+            response
+                .headers_mut()
+                .insert(name.clone(), header::HeaderValue::from_static(value));
         }
         response
     }
@@ -109,21 +132,41 @@ impl From<StoreError> for Problem {
 impl From<ApiError> for Problem {
     fn from(error: ApiError) -> Self {
         let (status, code, title) = match &error {
-            ApiError::Refused { .. } => (StatusCode::BAD_GATEWAY, "wechat_refused", "WeChat refused the call"),
-            ApiError::Nonsense(_) => (StatusCode::BAD_GATEWAY, "wechat_nonsense", "WeChat's answer can't be read"),
-            ApiError::Network(_) => (StatusCode::BAD_GATEWAY, "wechat_unreachable", "WeChat can't be reached"),
-            ApiError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "wechat_timeout", "WeChat did not answer in time"),
-            ApiError::Store(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available")
-            }
+            ApiError::Refused { .. } => (
+                StatusCode::BAD_GATEWAY,
+                "wechat_refused",
+                "WeChat refused the call",
+            ),
+            ApiError::Nonsense(_) => (
+                StatusCode::BAD_GATEWAY,
+                "wechat_nonsense",
+                "WeChat's answer can't be read",
+            ),
+            ApiError::Network(_) => (
+                StatusCode::BAD_GATEWAY,
+                "wechat_unreachable",
+                "WeChat can't be reached",
+            ),
+            ApiError::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "wechat_timeout",
+                "WeChat did not answer in time",
+            ),
+            ApiError::Store(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "The store is not available",
+            ),
         };
-        let detail = error.errcode().and_then(advice).unwrap_or("try again in a moment; the log has the cause");
+        let detail = error
+            .errcode()
+            .and_then(advice)
+            .unwrap_or("try again in a moment; the log has the cause");
         tracing::warn!(errcode = error.errcode(), %error, "a request failed at WeChat");
-        Self {
-            errcode: error.errcode(),
-            errmsg: error.errmsg().map(str::to_owned),
-            ..Self::new(status, code, title, detail)
-        }
+        let mut problem = Self::new(status, code, title, detail);
+        problem.0.errcode = error.errcode();
+        problem.0.errmsg = error.errmsg().map(str::to_owned);
+        problem
     }
 }
 
@@ -139,18 +182,35 @@ pub(super) fn into_response(error: poem::Error) -> Response {
     if status.is_server_error() {
         tracing::error!(%error, "a request failed");
     }
-    Problem::new(status, "bad_request", status.canonical_reason().unwrap_or("Error"), "the request can't be read")
-        .as_response()
+    Problem::new(
+        status,
+        "bad_request",
+        status.canonical_reason().unwrap_or("Error"),
+        "the request can't be read",
+    )
+    .as_response()
 }
 
 /// Answers 500 where a handler panics; others are untouched.
-pub(super) async fn catch_panic<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<Response> {
-    match AssertUnwindSafe(endpoint.get_response(request)).catch_unwind().await {
+pub(super) async fn catch_panic<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: Request,
+) -> poem::Result<Response> {
+    match AssertUnwindSafe(endpoint.get_response(request))
+        .catch_unwind()
+        .await
+    {
         Ok(response) => Ok(response),
         Err(_panic) => {
             tracing::error!("a request handler panicked");
             let detail = "this is our fault; the log has the cause";
-            Ok(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail).as_response())
+            Ok(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                detail,
+            )
+            .as_response())
         }
     }
 }

@@ -2,14 +2,11 @@
 //! that were built in.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::web::Data;
-use poem::{IntoResponse as _, Request, Response, handler};
+use poem::{IntoResponse as _, Request, Response};
 use rust_embed::RustEmbed;
 
-use super::Backend;
 use super::error::Problem;
 
 #[derive(RustEmbed)]
@@ -39,18 +36,26 @@ impl Files {
 }
 
 /// Serves a file, or nothing but 404.
-#[handler]
-pub(super) async fn serve_file(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
-    let path = percent_encoding::percent_decode_str(request.uri().path().trim_start_matches('/')).decode_utf8();
+pub(super) async fn answer(request: &Request, files: &Files) -> Result<Response, Problem> {
+    let path = percent_encoding::percent_decode_str(request.uri().path().trim_start_matches('/'))
+        .decode_utf8();
     let path = path.map_err(|_| Problem::not_found())?;
-    let bytes = if is_plain(&path) { backend.files.find(&path).await } else { None };
+    let bytes = if is_plain(&path) {
+        files.find(&path).await
+    } else {
+        None
+    };
     let bytes = bytes.ok_or_else(Problem::not_found)?;
     let etag = etag(&bytes);
     let known = request.headers().get(header::IF_NONE_MATCH);
     if known.is_some_and(|known| known == etag) {
-        return Ok(StatusCode::NOT_MODIFIED.with_header(header::ETAG, etag).into_response());
+        return Ok(StatusCode::NOT_MODIFIED
+            .with_header(header::ETAG, etag)
+            .into_response());
     }
-    let mut content_type = mime_guess::from_path(&*path).first_or_octet_stream().to_string();
+    let mut content_type = mime_guess::from_path(&*path)
+        .first_or_octet_stream()
+        .to_string();
     if content_type.starts_with("text/") {
         content_type.push_str("; charset=utf-8");
     }
@@ -66,10 +71,12 @@ pub(super) async fn serve_file(request: &Request, Data(backend): Data<&Arc<Backe
 fn is_plain(path: &str) -> bool {
     !path.contains(['\\', '\0'])
         && !path.is_empty()
-        && Path::new(path).components().all(|component| match component {
-            Component::Normal(name) => !name.to_string_lossy().starts_with('.'),
-            _ => false,
-        })
+        && Path::new(path)
+            .components()
+            .all(|component| match component {
+                Component::Normal(name) => !name.to_string_lossy().starts_with('.'),
+                _ => false,
+            })
 }
 
 /// Reads a file whose real place, links followed, is below `dir`.
@@ -100,7 +107,16 @@ mod tests {
         for good in ["app.css", "MP_verify_abc.txt", "a/b.js"] {
             assert!(is_plain(good), "{good}");
         }
-        for bad in ["", "../x", "a/../../x", "/etc/passwd", ".env", "a/.git/config", "a\\b", "a\0b"] {
+        for bad in [
+            "",
+            "../x",
+            "a/../../x",
+            "/etc/passwd",
+            ".env",
+            "a/.git/config",
+            "a\\b",
+            "a\0b",
+        ] {
             assert!(!is_plain(bad), "{bad:?}");
         }
     }
@@ -110,7 +126,8 @@ mod tests {
         let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(outside.path().join("secret"), "s").unwrap();
         std::fs::write(inside.path().join("file"), "f").unwrap();
-        std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link"))
+            .unwrap();
         assert_eq!(read_within(inside.path(), "file").await.unwrap(), b"f");
         assert_eq!(read_within(inside.path(), "link").await, None);
     }

@@ -23,7 +23,12 @@ const PROBE_WITHIN: Duration = Duration::from_millis(1_500);
 pub(super) fn healthz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
     if backend.shutdown.is_cancelled() {
         let detail = "this instance is shutting down";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down", detail));
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting_down",
+            "Shutting down",
+            detail,
+        ));
     }
     Ok(json(&json!({"status": "ok"})))
 }
@@ -32,7 +37,9 @@ pub(super) fn healthz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Pr
 #[handler]
 pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
     let store = async {
-        tokio::time::timeout(PROBE_WITHIN, backend.store.ping()).await.unwrap_or(Err(StoreError::Timeout))
+        tokio::time::timeout(PROBE_WITHIN, backend.store.ping())
+            .await
+            .unwrap_or(Err(StoreError::Timeout))
     };
     let token = tokio::time::timeout(PROBE_WITHIN, backend.api.tokens().get(Kind::AccessToken));
     let (store, token) = futures_util::future::join(store, token).await;
@@ -40,11 +47,18 @@ pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Respons
     match token {
         Ok(token) => {
             token?;
-            Ok(json(&json!({"status": "ready", "store": backend.store.name()})))
+            Ok(json(
+                &json!({"status": "ready", "store": backend.store.name()}),
+            ))
         }
         Err(_) => {
             let detail = "the access_token is still being fetched";
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_token_yet", "No token yet", detail))
+            Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_token_yet",
+                "No token yet",
+                detail,
+            ))
         }
     }
 }
@@ -55,12 +69,20 @@ pub(super) fn metrics(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Pr
     backend.api.tokens().report(&backend.metrics.credentials);
     match backend.metrics.encode(backend.skew.seconds()) {
         Ok(text) => Ok(Response::builder()
-            .header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+            .header(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )
             .body(text)),
         Err(error) => {
             tracing::error!(%error, "the metrics can't be encoded");
             let detail = "the metrics can't be encoded; the log has the cause";
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail))
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                detail,
+            ))
         }
     }
 }

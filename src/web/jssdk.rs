@@ -22,7 +22,10 @@ struct Asked {
 }
 
 #[handler]
-pub(super) async fn get_js_config(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) async fn get_js_config(
+    request: &Request,
+    Data(backend): Data<&Arc<Backend>>,
+) -> Result<Response, Problem> {
     config(backend, parameter(request, "url")?.as_deref()).await
 }
 
@@ -34,13 +37,20 @@ pub(super) async fn post_js_config(
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
     let body = request::body(request, body).await?;
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_form = content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let is_form =
+        content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
     let url = if is_form {
         single(form_urlencoded::parse(&body), "url")?.map(String::from)
     } else {
         let asked: Asked = serde_json::from_slice(&body).map_err(|_| {
-            Problem::bad_request("bad_body", "expected a JSON body {\"url\": …} or a form body url=…")
+            Problem::bad_request(
+                "bad_body",
+                "expected a JSON body {\"url\": …} or a form body url=…",
+            )
         })?;
         asked.url
     };
@@ -55,11 +65,16 @@ async fn config(backend: &Backend, url: Option<&str>) -> Result<Response, Proble
         ));
     };
     // Before 1970 no ticket is good anyway.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     match backend.jssdk.config(url, now).await {
         Ok(config) => Ok(json(&json!(config))),
         Err(JsConfigError::Ticket(error)) => Err(error.into()),
         Err(error @ JsConfigError::Url) => Err(Problem::bad_request("bad_url", error.to_string())),
-        Err(error @ JsConfigError::Host(_)) => Err(Problem::bad_request("foreign_host", error.to_string())),
+        Err(error @ JsConfigError::Host(_)) => {
+            Err(Problem::bad_request("foreign_host", error.to_string()))
+        }
     }
 }

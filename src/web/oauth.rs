@@ -32,7 +32,8 @@ pub(super) async fn authorize(
         Ok(intent) => intent,
         Err(fault) => return notice(backend, *id, &Notice::bad_link(&fault)),
     };
-    let known = cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
+    let known =
+        cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
     let browser = known.clone().unwrap_or_default();
     match backend.oauth.begin(&browser, &intent).await {
         Ok(url) => {
@@ -73,7 +74,8 @@ pub(super) async fn callback(
     Data(backend): Data<&Arc<Backend>>,
     Data(id): Data<&RequestId>,
 ) -> Response {
-    let browser = cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
+    let browser =
+        cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
     let (Ok(state), Ok(code)) = (parameter(request, "state"), parameter(request, "code")) else {
         return notice(backend, *id, &Notice::bad_state());
     };
@@ -82,19 +84,33 @@ pub(super) async fn callback(
     };
     let code = code.as_deref().filter(|code| !code.is_empty());
     match finish(backend, &browser, &state, code).await {
-        Ok(Callback::Ended(_, SignInEnd::SignedIn { session, redirect: to })) => {
+        Ok(Callback::Ended(
+            _,
+            SignInEnd::SignedIn {
+                session,
+                redirect: to,
+            },
+        )) => {
             let mut response = redirect(&to);
             cookies::set(&mut response, &backend.public_url, SESSION, session);
             response
         }
-        Ok(Callback::Ended(intent, SignInEnd::Snapshot)) => notice(backend, *id, &Notice::snapshot(&intent)),
-        Ok(Callback::Ended(intent, SignInEnd::Failed { errcode, timed_out })) => {
-            notice(backend, *id, &Notice::exchange_failed(&intent, errcode, timed_out, errcode.and_then(advice)))
+        Ok(Callback::Ended(intent, SignInEnd::Snapshot)) => {
+            notice(backend, *id, &Notice::snapshot(&intent))
         }
+        Ok(Callback::Ended(intent, SignInEnd::Failed { errcode, timed_out })) => notice(
+            backend,
+            *id,
+            &Notice::exchange_failed(&intent, errcode, timed_out, errcode.and_then(advice)),
+        ),
         Ok(Callback::Declined(intent)) => notice(backend, *id, &Notice::declined(&intent)),
         Ok(Callback::BadState) => notice(backend, *id, &Notice::bad_state()),
         Err(error) => {
-            let intent = Intent { scope: Scope::SnsapiUserinfo, next: None, id: None };
+            let intent = Intent {
+                scope: Scope::SnsapiUserinfo,
+                next: None,
+                id: None,
+            };
             notice(backend, *id, &store_away(&error, &intent))
         }
     }
@@ -111,27 +127,46 @@ async fn finish(
     let (backend, browser) = (Arc::clone(backend), browser.clone());
     let (state, code) = (state.to_owned(), code.map(str::to_owned));
     let tasks = backend.tasks.clone();
-    let finishing = tasks.spawn(async move { backend.oauth.callback(&browser, &state, code.as_deref()).await });
-    finishing.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    let finishing = tasks.spawn(async move {
+        backend
+            .oauth
+            .callback(&browser, &state, code.as_deref())
+            .await
+    });
+    finishing
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 /// The signed-in user's profile.
 #[handler]
-pub(super) async fn get_user(request: &Request, Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) async fn get_user(
+    request: &Request,
+    Data(backend): Data<&Arc<Backend>>,
+) -> Result<Response, Problem> {
     let session = session(request, backend).await?;
     if let Some(asked) = parameter(request, "openid")?
         && OpenId::parse(&asked).ok().as_ref() != Some(&session.open_id)
     {
         // The same for one who exists and one who does not.
         let detail = "`openid` is not the signed-in user's: leave it out, or sign in as that user";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign_openid", "Not your openid", detail));
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "foreign_openid",
+            "Not your openid",
+            detail,
+        ));
     }
     match backend.oauth.user(&session).await {
         Ok(profile) => Ok(json(&profile)),
         Err(UserError::AuthorizationExpired(intent)) => {
             let detail = "WeChat has ended the authorization: open authorize_url to sign in again";
-            let problem =
-                Problem::new(StatusCode::UNAUTHORIZED, "authorization_expired", "Authorization expired", detail);
+            let problem = Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "authorization_expired",
+                "Authorization expired",
+                detail,
+            );
             Err(problem.with_authorize_url(backend.public_url.join(&intent.authorize_path())))
         }
         Err(UserError::Api(error)) => Err(error.into()),
@@ -145,9 +180,18 @@ async fn session(request: &Request, backend: &Backend) -> Result<Session, Proble
     {
         return Ok(session);
     }
-    let intent = Intent { scope: Scope::SnsapiUserinfo, next: None, id: None };
+    let intent = Intent {
+        scope: Scope::SnsapiUserinfo,
+        next: None,
+        id: None,
+    };
     let detail = "nobody is signed in: open authorize_url in WeChat";
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "not_signed_in", "Not signed in", detail);
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "not_signed_in",
+        "Not signed in",
+        detail,
+    );
     Err(problem.with_authorize_url(backend.public_url.join(&intent.authorize_path())))
 }
 
@@ -172,7 +216,11 @@ fn redirect(to: &str) -> Response {
 }
 
 /// Beyond ASCII is always encoded; `%` stays, for it is encoded already.
-const NOT_IN_A_HEADER: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+const NOT_IN_A_HEADER: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>');
 
 fn store_away(error: &StoreError, intent: &Intent) -> Notice {
     tracing::error!(%error, "the store failed a sign-in");

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use askama::Template;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::error::MethodNotAllowedError;
+use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::web::Data;
-use poem::{Response, handler};
+use poem::{Request, Response, handler};
 
-use super::Backend;
+use super::error::Problem;
+use super::{Backend, files};
 use super::trace::RequestId;
 use crate::oauth::Intent;
 use crate::secret::Secret;
@@ -56,14 +58,30 @@ pub(crate) struct Demo {
     pub(crate) admin_token: Secret,
 }
 
-/// The demo page.
+/// The demo page at `/`, a file anywhere else.
 #[handler]
-pub(super) fn home(Data(backend): Data<&Arc<Backend>>) -> Response {
+pub(super) async fn home_or_file(
+    request: &Request,
+    Data(backend): Data<&Arc<Backend>>,
+) -> poem::Result<Response> {
+    let is_home = request.uri().path() == "/";
+    match *request.method() {
+        Method::GET | Method::HEAD if is_home => Ok(home(backend)),
+        Method::GET | Method::HEAD => Ok(files::answer(request, &backend.files).await?),
+        _ if is_home => Err(MethodNotAllowedError.into()),
+        _ => Err(Problem::not_found().into()),
+    }
+}
+
+fn home(backend: &Backend) -> Response {
     let page = DemoPage {
         jssdk_url: &backend.jssdk_url,
         jssdk_fallback_url: backend.policy.jssdk_fallback_url.as_deref(),
         admin_token: backend.demo.as_ref().map(|demo| demo.admin_token.expose()),
-        simulator_url: backend.demo.as_ref().map(|demo| demo.simulator_url.as_str()),
+        simulator_url: backend
+            .demo
+            .as_ref()
+            .map(|demo| demo.simulator_url.as_str()),
     };
     render(backend, StatusCode::OK, &page)
 }
@@ -97,7 +115,8 @@ impl Notice {
             status: StatusCode::FORBIDDEN,
             title: "登录已失效",
             message: "登录链接已过期、已使用过，或不是在这个浏览器中打开的。请重新登录。".into(),
-            hint: "This sign-in is over, was used, or was begun in another browser. Sign in again.".into(),
+            hint: "This sign-in is over, was used, or was begun in another browser. Sign in again."
+                .into(),
             errcode: None,
             retry: Some("/wxAuthorize".into()),
         }
@@ -120,7 +139,8 @@ impl Notice {
         Self {
             status: StatusCode::OK,
             title: "请使用完整服务",
-            message: "当前是页面快照，无法登录。请点击右下角的“使用完整服务”，然后重新登录。".into(),
+            message: "当前是页面快照，无法登录。请点击右下角的“使用完整服务”，然后重新登录。"
+                .into(),
             hint: "This is a snapshot of the page. Tap 使用完整服务, then sign in again.".into(),
             errcode: None,
             retry: Some(intent.authorize_path()),
@@ -134,7 +154,11 @@ impl Notice {
         timed_out: bool,
         advice: Option<&'static str>,
     ) -> Self {
-        let status = if timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+        let status = if timed_out {
+            StatusCode::GATEWAY_TIMEOUT
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
         let hint = advice.unwrap_or("WeChat did not confirm the sign-in. Try again");
         Self {
             status,
@@ -177,7 +201,10 @@ fn render(backend: &Backend, status: StatusCode, page: &impl Template) -> Respon
         Ok(html) => Response::builder()
             .status(status)
             .content_type("text/html; charset=utf-8")
-            .header(header::CONTENT_SECURITY_POLICY, backend.policy.header.clone())
+            .header(
+                header::CONTENT_SECURITY_POLICY,
+                backend.policy.header.clone(),
+            )
             .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
             .body(html),
         Err(error) => {

@@ -16,7 +16,10 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 const BODY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The value of a query's parameter. One that stands twice is an error: which is meant?
-pub(super) fn parameter<'r>(request: &'r Request, name: &str) -> Result<Option<Cow<'r, str>>, Problem> {
+pub(super) fn parameter<'r>(
+    request: &'r Request,
+    name: &str,
+) -> Result<Option<Cow<'r, str>>, Problem> {
     let query = request.uri().query().unwrap_or_default();
     single(form_urlencoded::parse(query.as_bytes()), name)
 }
@@ -26,34 +29,67 @@ pub(super) fn single<'a>(
     pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     name: &str,
 ) -> Result<Option<Cow<'a, str>>, Problem> {
-    let mut values = pairs.filter(|(given, _)| given == name).map(|(_, value)| value);
+    let mut values = pairs
+        .filter(|(given, _)| given == name)
+        .map(|(_, value)| value);
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(Problem::bad_request("duplicate_parameter", format!("`{name}` stands twice"))),
+        (_, Some(_)) => Err(Problem::bad_request(
+            "duplicate_parameter",
+            format!("`{name}` stands twice"),
+        )),
         (value, None) => Ok(value),
     }
 }
 
 /// Reads a body within its limits. It must not be compressed: its size would mean nothing.
 pub(super) async fn body(request: &Request, body: Body) -> Result<Vec<u8>, Problem> {
-    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if request
+        .headers()
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity")
+    {
         let detail = "send the body without Content-Encoding";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded_body", "Unsupported media type", detail));
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "encoded_body",
+            "Unsupported media type",
+            detail,
+        ));
     }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if length.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > MAX_BODY_BYTES) {
+    let length = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    if length
+        .and_then(|length| length.parse::<usize>().ok())
+        .is_some_and(|length| length > MAX_BODY_BYTES)
+    {
         return Err(too_large());
     }
     match tokio::time::timeout(BODY_WITHIN, body.into_bytes_limit(MAX_BODY_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes.into()),
         Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::bad_request("broken_body", "the body did not arrive whole")),
+        Ok(Err(_)) => Err(Problem::bad_request(
+            "broken_body",
+            "the body did not arrive whole",
+        )),
         Err(_) => {
             let detail = "the body took over 2 s to arrive";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "Request timeout", detail))
+            Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow_body",
+                "Request timeout",
+                detail,
+            ))
         }
     }
 }
 
 fn too_large() -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Content too large", "a body holds 64 KiB at most")
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "Content too large",
+        "a body holds 64 KiB at most",
+    )
 }

@@ -43,7 +43,10 @@ pub(super) async fn trace<E: Endpoint<Output = Response>>(
     // The path alone: queries hold codes, signatures and tokens.
     let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
     let began = Instant::now();
-    let is_too_long = request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET);
+    let is_too_long = request
+        .uri()
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > MAX_TARGET);
     let mut response = async {
         let response = if is_too_long {
             poem::http::StatusCode::URI_TOO_LONG.into()
@@ -53,14 +56,24 @@ pub(super) async fn trace<E: Endpoint<Output = Response>>(
                 Err(error) => super::error::into_response(error),
             }
         };
-        tracing::debug!(status = response.status().as_u16(), elapsed_us = began.elapsed().as_micros(), "answered");
+        tracing::debug!(
+            status = response.status().as_u16(),
+            elapsed_us = began.elapsed().as_micros(),
+            "answered"
+        );
         response
     }
     .instrument(span)
     .await;
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert("x-request-id", id);
     }
