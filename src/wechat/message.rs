@@ -189,10 +189,19 @@ impl Message {
     pub fn parse(xml: &[u8]) -> Result<Self, MessageError> {
         let root = xml::parse(xml)?;
         let text = str::from_utf8(xml).map_err(|_| XmlError::Utf8)?;
+        Self::from_root(&root, text)
+    }
+
+    /// Takes a message out of XML that was read already, to look for `Encrypt` in it for one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Message::parse`].
+    pub fn from_root(root: &Element<'_>, xml: &str) -> Result<Self, MessageError> {
         if root.name != "xml" {
             return Err(MessageError::Missing("xml"));
         }
-        let head = Head::find(&root)?;
+        let head = Head::find(root)?;
         let msg_type = required(head.msg_type, "MsgType")?;
         let create_time = required(head.create_time, "CreateTime")?;
         let mut message = Self {
@@ -208,13 +217,13 @@ impl Message {
                 .msg_data_id
                 .map(|element| element.text.clone().into_owned()),
             idx: None,
-            kind: Kind::read_any(msg_type, head.event, &root)?,
-            xml: text.into(),
+            kind: Kind::read_any(msg_type, head.event, root)?,
+            xml: xml.into(),
         };
         let msg_id = Slot::read(head.msg_id, "MsgId").map(|id| message.msg_id = id);
         let idx = Slot::read(head.idx, "Idx").map(|idx| message.idx = idx);
         if msg_id.and(idx).is_err() {
-            message.kind = Kind::Unknown(Unknown::new(msg_type, head.event, &root));
+            message.kind = Kind::Unknown(Unknown::new(msg_type, head.event, root));
         }
         Ok(message)
     }
