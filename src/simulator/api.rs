@@ -29,7 +29,7 @@ use super::platform::Platform;
 pub(crate) struct Endpoint {
     pub(crate) method: Verb,
     pub(crate) path: &'static str,
-    /// One line for the documents.
+    /// One line for `/_sim/endpoints`.
     pub(crate) summary: &'static str,
     /// The codes this call answers beside [`COMMON`].
     pub(crate) errors: &'static [i64],
@@ -79,6 +79,32 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     ]
     .into_iter()
     .flatten()
+}
+
+impl Endpoint {
+    /// As `/_sim/endpoints` lists it.
+    pub(crate) fn to_json(&self) -> Value {
+        let errors = self.errors.iter().chain(COMMON);
+        json!({
+            "method": self.method.as_str(),
+            "path": self.path,
+            "summary": self.summary,
+            "needs_access_token": self.access == Access::Token,
+            "daily": self.daily.map(|daily| daily.account),
+            "errors": errors
+                .map(|errcode| json!({"errcode": errcode, "errmsg": errcode::text(*errcode)}))
+                .collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
 }
 
 /// What a handler gets of the request.

@@ -8,6 +8,7 @@ use poem::http::{Method, StatusCode};
 use poem::{Request, Response};
 use serde_json::{Map, Value, json};
 
+use super::api;
 use super::faults::Fault;
 use super::http::{self, Pairs};
 use super::platform::Platform;
@@ -68,6 +69,7 @@ async fn act(
             let platform = world.platform();
             Ok(platform.tokens.to_json(platform.now()))
         }
+        ("GET", "/endpoints") => Ok(api::endpoints().map(api::Endpoint::to_json).collect()),
         ("GET", "/faults") => Ok(world.platform().faults.to_json()),
         ("POST", "/faults") => {
             let fault = Fault::parse(&object(body)?).map_err(bad)?;
@@ -87,8 +89,8 @@ async fn act(
         }
         (
             _,
-            "/account" | "/fans" | "/verify" | "/send" | "/chat" | "/requests" | "/pushes"
-            | "/jssdk" | "/tokens" | "/faults" | "/clock" | "/reset",
+            "/account" | "/endpoints" | "/fans" | "/verify" | "/send" | "/chat" | "/requests"
+            | "/pushes" | "/jssdk" | "/tokens" | "/faults" | "/clock" | "/reset",
         ) => Err((StatusCode::METHOD_NOT_ALLOWED, format!("not by {method}"))),
         _ => Err((StatusCode::NOT_FOUND, "no such control".to_owned())),
     }

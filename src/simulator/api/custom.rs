@@ -53,18 +53,27 @@ fn shown(msgtype: &str, content: Option<&Map<String, Value>>) -> Result<String, 
         },
         "image" | "voice" | "video" => match member("media_id") {
             "" => Err(40007.into()),
-            media_id => Ok(format!("[{msgtype}] {media_id}")),
+            media_id => Ok(format!("[{}] {media_id}", name_of(msgtype))),
         },
-        "music" => Ok(format!("[music] {}", member("title"))),
+        "music" => Ok(format!("[音乐] {}", member("title"))),
         "news" => match content.get("articles").and_then(Value::as_array) {
             Some(articles) if articles.len() == 1 => {
                 let title = articles[0]["title"].as_str().unwrap_or("");
-                Ok(format!("[news] {title}"))
+                Ok(format!("[图文] {title}"))
             }
             _ => Err(45008.into()),
         },
-        "msgmenu" => Ok(format!("[msgmenu] {}", member("head_content"))),
+        "msgmenu" => Ok(format!("[菜单] {}", member("head_content"))),
         "mpnews" | "mpnewsarticle" | "wxcard" | "miniprogrampage" => Ok(format!("[{msgtype}]")),
         _ => Err(40008.into()),
+    }
+}
+
+fn name_of(msgtype: &str) -> &str {
+    match msgtype {
+        "image" => "图片",
+        "voice" => "语音",
+        "video" => "视频",
+        other => other,
     }
 }

@@ -7,7 +7,7 @@ use crate::simulator::account::Right;
 use crate::simulator::platform::Platform;
 use crate::simulator::tokens::Given;
 
-/// Codes of both calls: grant_type, appid and secret, missing or wrong.
+/// Codes of both calls: `grant_type`, appid and secret, missing or wrong.
 const ERRORS: &[i64] = &[40002, 40013, 40125, 41002, 41004];
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[

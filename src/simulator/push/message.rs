@@ -33,7 +33,6 @@ pub(super) struct Message {
     pub(super) json: Value,
     /// What stands in the chat for it.
     pub(super) shown: String,
-    to: String,
     elements: String,
 }
 
@@ -95,12 +94,21 @@ impl Message {
         }
         Ok(Self {
             shown: shown(&msg_type, event.as_deref(), &members),
-            to: text(&members, "ToUserName").unwrap_or_default().to_owned(),
             json: Value::Object(members),
             fan,
             event,
             elements,
         })
+    }
+
+    /// `FromUserName`, to whom the reply must go.
+    pub(super) fn from(&self) -> &str {
+        self.json["FromUserName"].as_str().unwrap_or_default()
+    }
+
+    /// `ToUserName`, from whom the reply must come.
+    pub(super) fn to(&self) -> &str {
+        self.json["ToUserName"].as_str().unwrap_or_default()
     }
 
     /// The clear message.
@@ -111,7 +119,7 @@ impl Message {
     /// 安全模式: nothing but the receiver and the ciphertext.
     pub(super) fn safe_envelope(&self, encrypt: &str) -> String {
         let mut xml = String::from("<xml>");
-        cdata(&mut xml, "ToUserName", &self.to);
+        cdata(&mut xml, "ToUserName", self.to());
         cdata(&mut xml, "Encrypt", encrypt);
         xml + "</xml>"
     }
@@ -173,11 +181,24 @@ fn shown(msg_type: &str, event: Option<&str>, members: &Map<String, Value>) -> S
             .trim_end()
             .to_owned(),
         (None, "text") => member("Content").to_owned(),
-        (None, "location") => format!("[location] {}", member("Label")),
-        (None, "link" | "file") => format!("[{msg_type}] {}", member("Title")),
-        (None, _) => format!("[{msg_type}] {}", member("MediaId"))
+        (None, "location") => format!("[位置] {}", member("Label")),
+        (None, "link" | "file") => format!("[{}] {}", name_of(msg_type), member("Title")),
+        (None, _) => format!("[{}] {}", name_of(msg_type), member("MediaId"))
             .trim_end()
             .to_owned(),
+    }
+}
+
+/// A kind of message in the phone's words.
+fn name_of(msg_type: &str) -> &str {
+    match msg_type {
+        "image" => "图片",
+        "voice" => "语音",
+        "video" => "视频",
+        "shortvideo" => "小视频",
+        "link" => "链接",
+        "file" => "文件",
+        other => other,
     }
 }
 

@@ -1,15 +1,12 @@
 //! What the platform makes of an answer with status 200.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::message::Message;
 use crate::simulator::account::{Account, Mode};
-use crate::wechat::crypto::Cipher;
+use crate::wechat::crypto::{Cipher, read_encrypt, read_encrypted_reply};
+use crate::wechat::reply::{MAX_ARTICLES_TO_EVENT, MAX_ARTICLES_TO_MESSAGE, Reply};
 use crate::wechat::signature::sign_encrypted;
-use crate::wechat::xml::{self, Element};
-
-/// Articles of a news reply that a message gets, and those that an event gets; the rest is cut.
-const ARTICLES: (usize, usize) = (1, 8);
 
 /// What becomes of an answer.
 #[derive(Debug)]
@@ -44,126 +41,69 @@ fn read(
     account: &Account,
     cipher: Option<&Cipher>,
 ) -> Result<(Value, String), String> {
-    let root = parse(body)?;
-    let clear;
-    let root = match (root.child("Encrypt"), cipher) {
-        (None, Some(_)) if account.mode == Mode::Safe => {
+    let is_encrypted = read_encrypt(body).map_err(|why| why.to_string())?.is_some();
+    let (head, mut reply) = match (is_encrypted, cipher) {
+        (false, Some(_)) if account.mode == Mode::Safe => {
             return Err("a clear reply in safe mode".to_owned());
         }
-        (None, _) => root,
-        (Some(_), None) => return Err("an encrypted reply in plain mode".to_owned()),
-        (Some(encrypt), Some(cipher)) => {
-            clear = decrypt(&root, &encrypt.text, account, cipher)?;
-            parse(clear.as_bytes())?
-        }
-    };
-    let part = |name: &str| root.child(name).map_or("", |part| &part.text);
-    if part("ToUserName") != message.json["FromUserName"]
-        || part("FromUserName") != message.json["ToUserName"]
-    {
+        (true, None) => return Err("an encrypted reply in plain mode".to_owned()),
+        (false, _) => Reply::parse(body),
+        (true, Some(cipher)) => Reply::parse(decrypt(body, account, cipher)?.as_bytes()),
+    }
+    .map_err(|why| why.to_string())?;
+    if head.to.as_str() != message.from() || head.from.as_str() != message.to() {
         return Err("ToUserName and FromUserName are not those of the message, swapped".to_owned());
     }
-    if part("CreateTime").parse::<u64>().is_err() {
-        return Err("CreateTime is no number".to_owned());
+    if let Reply::News(articles) = &mut reply {
+        articles.truncate(match message.event {
+            Some(_) => MAX_ARTICLES_TO_EVENT,
+            None => MAX_ARTICLES_TO_MESSAGE,
+        });
     }
-    let mut json = Map::new();
-    for child in &root.children {
-        let value = match child.name.as_ref() {
-            "CreateTime" | "ArticleCount" => {
-                let number = child.text.parse::<u64>();
-                number.map_or_else(|_| json!(child.text), |number| json!(number))
-            }
-            "Articles" => child.children.iter().map(value).collect(),
-            _ => value(child),
-        };
-        json.insert(child.name.clone().into_owned(), value);
-    }
-    let most = if message.event.is_some() {
-        ARTICLES.1
-    } else {
-        ARTICLES.0
-    };
-    if let Some(Value::Array(articles)) = json.get_mut("Articles") {
-        articles.truncate(most);
-    }
-    let json = Value::Object(json);
-    let shown = shown(&json)?;
-    Ok((json, shown))
+    let mut json = serde_json::to_value(&reply).map_err(|why| why.to_string())?;
+    json["ToUserName"] = json!(head.to);
+    json["FromUserName"] = json!(head.from);
+    json["CreateTime"] = json!(head.create_time);
+    Ok((json, shown(&reply)))
 }
 
-fn parse(body: &[u8]) -> Result<Element<'_>, String> {
-    let root = xml::parse(body).map_err(|why| format!("no XML: {why}"))?;
-    if root.name != "xml" {
-        return Err(format!("the root is <{}>, not <xml>", root.name));
-    }
-    Ok(root)
-}
-
-fn decrypt(
-    root: &Element<'_>,
-    encrypt: &str,
-    account: &Account,
-    cipher: &Cipher,
-) -> Result<String, String> {
-    let part = |name: &str| root.child(name).map_or("", |part| &part.text);
+/// The clear reply, once its signature holds and its AppID is the account's.
+fn decrypt(body: &[u8], account: &Account, cipher: &Cipher) -> Result<String, String> {
+    let reply = read_encrypted_reply(body).map_err(|why| why.to_string())?;
     let token = account.token.expose();
-    let signature = sign_encrypted(token, part("TimeStamp"), part("Nonce"), encrypt);
-    if !signature.matches(part("MsgSignature")) {
+    let signature = sign_encrypted(token, &reply.timestamp, &reply.nonce, &reply.encrypt);
+    if !signature.matches(&reply.msg_signature) {
         return Err("MsgSignature does not match".to_owned());
     }
-    cipher
-        .decrypt(encrypt)
-        .map_err(|why| format!("the reply does not decrypt: {why}"))
+    let clear = cipher.decrypt(&reply.encrypt);
+    clear.map_err(|why| format!("the reply does not decrypt: {why}"))
 }
 
-fn value(element: &Element<'_>) -> Value {
-    if element.children.is_empty() {
-        return json!(element.text);
-    }
-    let mut members = Map::new();
-    for child in &element.children {
-        members.insert(child.name.clone().into_owned(), value(child));
-    }
-    Value::Object(members)
-}
-
-/// What the phone shows, if the reply has what its type needs.
-fn shown(reply: &Value) -> Result<String, String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let need = |what: &str, value: &Value| match text(value) {
-        empty if empty.is_empty() => Err(format!("a reply without {what}")),
-        text => Ok(text),
-    };
-    match text(&reply["MsgType"]).as_str() {
-        "text" => need("Content", &reply["Content"]),
-        "image" => Ok(format!(
-            "[image] {}",
-            need("Image.MediaId", &reply["Image"]["MediaId"])?
-        )),
-        "voice" => Ok(format!(
-            "[voice] {}",
-            need("Voice.MediaId", &reply["Voice"]["MediaId"])?
-        )),
-        "video" => Ok(format!(
-            "[video] {}",
-            need("Video.MediaId", &reply["Video"]["MediaId"])?
-        )),
-        "music" if reply["Music"].is_object() => {
-            Ok(format!("[music] {}", text(&reply["Music"]["Title"])))
-        }
-        "news" => match reply["Articles"].as_array() {
-            Some(articles) if !articles.is_empty() => {
-                let titles: Vec<_> = articles
-                    .iter()
-                    .map(|article| text(&article["Title"]))
-                    .collect();
-                Ok(format!("[news] {}", titles.join(" / ")))
-            }
-            _ => Err("a reply without Articles".to_owned()),
+/// What the phone shows: a text itself, of the rest its kind and what names it.
+fn shown(reply: &Reply) -> String {
+    let title = |title: &Option<String>| title.clone().unwrap_or_default();
+    match reply {
+        // A conversation that is handed over goes on in another client.
+        Reply::None | Reply::TransferCustomerService { .. } => String::new(),
+        Reply::Text(content) => content.clone(),
+        Reply::Image { media_id } => format!("[图片] {media_id}"),
+        Reply::Voice { media_id } => format!("[语音] {media_id}"),
+        Reply::Video {
+            media_id,
+            title: name,
+            ..
+        } => match title(name) {
+            name if name.is_empty() => format!("[视频] {media_id}"),
+            name => format!("[视频] {name}"),
         },
-        // It goes on in another client; nothing stands in the chat.
-        "transfer_customer_service" => Ok(String::new()),
-        other => Err(format!("the MsgType {other:?} is no reply")),
+        Reply::Music { title: name, .. } => format!("[音乐] {}", title(name)),
+        Reply::News(articles) => {
+            let titles: Vec<_> = articles
+                .iter()
+                .map(|article| article.title.as_str())
+                .collect();
+            format!("[图文] {}", titles.join(" / "))
+        }
     }
 }
 
