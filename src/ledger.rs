@@ -142,8 +142,9 @@ impl Ledger {
             {
                 let progress = progress.borrow_and_update();
                 if let Some(reply) = &progress.reply {
-                    // Past its own deadline a delivery can't carry a reply: the next one will.
-                    if arrived.elapsed() < DELIVERY_EVERY {
+                    // Past its time a delivery carries no reply: the platform may have hung up, and
+                    // the next one carries it.
+                    if arrived.elapsed() < ANSWER_WITHIN {
                         self.0.metrics.count_delivery(if *reply == Reply::None {
                             "success"
                         } else {

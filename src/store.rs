@@ -360,8 +360,14 @@ pub trait MessageStore: Send + Sync {
 
     /// Looks again at a message that another was handling: takes an expired claim over. Counts no
     /// delivery.
-    async fn reclaim_message(&self, key: &Digest, owner: &InstanceId, lease: Duration) -> Result<Claim, StoreError> {
-        self.claim_message(key, owner, lease, Duration::from_secs(86400)).await
+    async fn reclaim_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.claim_message(key, owner, lease, Duration::from_secs(86400))
+            .await
     }
 
     /// Makes one's own claim last `lease` from now. Returns whether it was still one's own and

@@ -117,10 +117,12 @@ struct Centre {
 struct Slot {
     known: Mutex<Known>,
     /// Held by the caller that reads or fetches for all.
-    flight: tokio::sync::Mutex<()>,
+    flight: Arc<tokio::sync::Mutex<()>>,
     /// A background task is at it.
     in_background: AtomicBool,
 }
+
+type Flight = tokio::sync::OwnedMutexGuard<()>;
 
 #[derive(Default)]
 struct Known {
@@ -149,14 +151,18 @@ struct Held {
 }
 
 /// What makes a stored value not good enough.
-#[derive(Clone, Copy)]
-enum Need<'a> {
+#[derive(Clone)]
+enum Need {
     /// Any value whose life is not over.
     Good,
     /// A newer one than this generation: its end is near.
     NewerThan(u64),
-    /// Another one than this: the platform refused it.
-    OtherThan(&'a Secret),
+    /// Another one than this.
+    OtherThan {
+        value: Secret,
+        /// A call of ours was refused with it: it is not served again, whether there is a new one or not.
+        is_dead: bool,
+    },
 }
 
 impl TokenCentre {
@@ -202,14 +208,14 @@ impl TokenCentre {
                 return Ok(held.credential);
             }
         }
-        let _flight = slot.take_off().await?;
+        let flight = slot.take_off().await?;
         if let Some(held) = slot.known().held.clone()
             && held.read_at.elapsed() < FRESH_FOR
             && held.credential.expires_in() > Duration::ZERO
         {
             return Ok(held.credential);
         }
-        self.obtain(kind, Need::Good).await
+        self.fly(flight, kind, Need::Good).await
     }
 
     /// A value other than `refused`, which a call of ours was refused with. The stored one is expired
@@ -223,26 +229,16 @@ impl TokenCentre {
         kind: Kind,
         refused: &Secret,
     ) -> Result<Credential, ApiError> {
-        let slot = self.slot(kind);
-        let _flight = slot.take_off().await?;
-        let stored = self.read(kind).await?;
-        if self
-            .open(kind, &stored)
-            .is_some_and(|value| value == *refused)
-            && self
-                .0
-                .store
-                .expire_credential(&self.key(kind), stored.generation)
-                .await?
-        {
-            tracing::info!(
-                credential = kind.name(),
-                "the platform refused the {}: fetching a new one",
-                kind.name()
-            );
-        }
-        slot.forget(refused);
-        self.obtain(kind, Need::OtherThan(refused)).await
+        let flight = self.slot(kind).take_off().await?;
+        self.fly(
+            flight,
+            kind,
+            Need::OtherThan {
+                value: refused.clone(),
+                is_dead: true,
+            },
+        )
+        .await
     }
 
     /// As [`renew_refused`](Self::renew_refused), on another program's word: the stored value stays in
@@ -256,8 +252,16 @@ impl TokenCentre {
         kind: Kind,
         reported: &Secret,
     ) -> Result<Credential, ApiError> {
-        let _flight = self.slot(kind).take_off().await?;
-        self.obtain(kind, Need::OtherThan(reported)).await
+        let flight = self.slot(kind).take_off().await?;
+        self.fly(
+            flight,
+            kind,
+            Need::OtherThan {
+                value: reported.clone(),
+                is_dead: false,
+            },
+        )
+        .await
     }
 
     /// Sets the gauges of the values known here.
@@ -292,6 +296,20 @@ impl TokenCentre {
         Box::pin(self.renew_refused(kind, refused))
     }
 
+    /// Does the work of a flight in a task of its own. A caller that goes away must not cut a fetch
+    /// short: in classic mode the platform has then ended the old token, and nobody has the new one.
+    async fn fly(&self, flight: Flight, kind: Kind, need: Need) -> Result<Credential, ApiError> {
+        let centre = self.clone();
+        let landing = self.0.tasks.spawn(async move {
+            let landed = centre.obtain(kind, &need).await;
+            drop(flight);
+            landed
+        });
+        landing
+            .await
+            .unwrap_or_else(|error| Err(ApiError::Nonsense(error.to_string())))
+    }
+
     /// Looks at the store, or fetches the successor of `generation`, while callers are served.
     fn in_background(&self, kind: Kind, generation: Option<u64>) {
         let slot = self.slot(kind);
@@ -303,7 +321,7 @@ impl TokenCentre {
             let slot = centre.slot(kind);
             if let Ok(_flight) = slot.flight.try_lock() {
                 let need = generation.map_or(Need::Good, Need::NewerThan);
-                if let Err(error) = centre.obtain(kind, need).await {
+                if let Err(error) = centre.obtain(kind, &need).await {
                     tracing::debug!(credential = kind.name(), %error, "no newer {} for now", kind.name());
                 }
             }
@@ -319,9 +337,9 @@ impl Slot {
 
     /// Waits for the flight. Whoever waited while another's fetch failed shares that failure, or a
     /// thousand callers would each try in turn.
-    async fn take_off(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, ApiError> {
+    async fn take_off(&self) -> Result<Flight, ApiError> {
         let began = Instant::now();
-        let flight = self.flight.lock().await;
+        let flight = Arc::clone(&self.flight).lock_owned().await;
         match &self.known().failed {
             Some((at, error)) if *at > began => Err(error.clone()),
             _ => Ok(flight),
@@ -383,9 +401,40 @@ impl TokenCentre {
         Ok(self.0.store.credential(&self.key(kind)).await?)
     }
 
+    /// Ends the life of a value that the platform refused, here and in the store, unless a newer one is
+    /// stored.
+    async fn expire(&self, kind: Kind, refused: &Secret) -> Result<(), ApiError> {
+        self.slot(kind).forget(refused);
+        let stored = self.read(kind).await?;
+        let is_stored = self
+            .open(kind, &stored)
+            .is_some_and(|value| value == *refused);
+        if is_stored
+            && self
+                .0
+                .store
+                .expire_credential(&self.key(kind), stored.generation)
+                .await?
+        {
+            tracing::info!(
+                credential = kind.name(),
+                "the platform refused the {}: fetching a new one",
+                kind.name()
+            );
+        }
+        Ok(())
+    }
+
     /// Reads, waits for another holder, or fetches, until there is a value that fits. The caller
     /// holds the flight.
-    async fn obtain(&self, kind: Kind, need: Need<'_>) -> Result<Credential, ApiError> {
+    async fn obtain(&self, kind: Kind, need: &Need) -> Result<Credential, ApiError> {
+        if let Need::OtherThan {
+            value,
+            is_dead: true,
+        } = need
+        {
+            self.expire(kind, value).await?;
+        }
         let give_up_at = Instant::now() + CALLER_DEADLINE;
         let key = self.key(kind);
         loop {
@@ -426,7 +475,7 @@ impl TokenCentre {
                     },
                 },
                 Lease::Busy(stored) => {
-                    if let Need::NewerThan(_) = need
+                    if let Need::NewerThan(_) = *need
                         && let Some(credential) = self.still_good(kind, &stored, need)
                     {
                         return Ok(credential);
@@ -442,39 +491,40 @@ impl TokenCentre {
     }
 
     /// The stored value, remembered, if it is what is needed.
-    fn fitting(&self, kind: Kind, stored: &StoredCredential, need: Need<'_>) -> Option<Credential> {
+    fn fitting(&self, kind: Kind, stored: &StoredCredential, need: &Need) -> Option<Credential> {
         let value = self.open(kind, stored)?;
         let fits = match need {
             Need::Good => true,
             Need::NewerThan(generation) => {
-                stored.generation > generation || stored.age < FETCH_EVERY
+                stored.generation > *generation || stored.age < FETCH_EVERY
             }
-            Need::OtherThan(refused) => value != *refused,
+            Need::OtherThan { value: other, .. } => value != *other,
         };
         fits.then(|| self.remember(kind, value, stored.expires_in, stored.generation))
     }
 
     /// The stored value, near its end or reported as it may be, when there is no better one to be had.
-    fn still_good(
-        &self,
-        kind: Kind,
-        stored: &StoredCredential,
-        need: Need<'_>,
-    ) -> Option<Credential> {
+    fn still_good(&self, kind: Kind, stored: &StoredCredential, need: &Need) -> Option<Credential> {
         match need {
-            Need::Good | Need::NewerThan(_) => self.fitting(kind, stored, Need::Good),
-            Need::OtherThan(_) => None,
+            Need::Good | Need::NewerThan(_) => self.fitting(kind, stored, &Need::Good),
+            Need::OtherThan { .. } => None,
         }
     }
 
     /// While the store is away, what this process knows goes on being served.
-    fn remembered(&self, kind: Kind, need: Need<'_>) -> Option<Credential> {
-        let held = self.slot(kind).known().held.clone()?;
+    fn remembered(&self, kind: Kind, need: &Need) -> Option<Credential> {
+        let mut known = self.slot(kind).known();
+        let held = known.held.as_mut()?;
         let fits = match need {
             Need::Good | Need::NewerThan(_) => true,
-            Need::OtherThan(refused) => held.credential.value != *refused,
+            Need::OtherThan { value, .. } => held.credential.value != *value,
         };
-        (fits && held.credential.expires_in() > Duration::ZERO).then_some(held.credential)
+        if !fits || held.credential.expires_in().is_zero() {
+            return None;
+        }
+        // Or every caller would wait for the store in turn.
+        held.read_at = Instant::now();
+        Some(held.credential.clone())
     }
 
     fn remember(
@@ -513,7 +563,7 @@ impl TokenCentre {
     }
 
     /// The refusal that stands, if only an operator can mend it and it is not time to ask again.
-    fn blocked(&self, kind: Kind, need: Need<'_>) -> Option<ApiError> {
+    fn blocked(&self, kind: Kind, need: &Need) -> Option<ApiError> {
         let known = self.slot(kind).known();
         if let Some((until, error)) = &known.blocked
             && Instant::now() < *until
@@ -534,7 +584,7 @@ impl TokenCentre {
         &self,
         kind: Kind,
         stored: &StoredCredential,
-        need: Need<'_>,
+        need: &Need,
     ) -> Result<Option<Credential>, ApiError> {
         let fetched = match self.fetch(kind, need).await {
             Ok(fetched) => fetched,

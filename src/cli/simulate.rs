@@ -9,6 +9,10 @@ use offiaccount::simulator::{Kind, Limits, Mode, Options, Simulator};
 use offiaccount::telemetry;
 
 #[derive(clap::Args)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "these texts are --help, read in a terminal"
+)]
 pub(crate) struct Arguments {
     /// The address to listen on.
     #[arg(

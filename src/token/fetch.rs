@@ -28,7 +28,7 @@ struct TicketAnswer {
 
 impl TokenCentre {
     /// Fetches one value: two tries within the lease, the second only if the first may pass.
-    pub(super) async fn fetch(&self, kind: Kind, need: Need<'_>) -> Result<Credential, ApiError> {
+    pub(super) async fn fetch(&self, kind: Kind, need: &Need) -> Result<Credential, ApiError> {
         let mut tries = 1;
         loop {
             let fetched = match kind {
@@ -47,7 +47,7 @@ impl TokenCentre {
         }
     }
 
-    async fn fetch_access_token(&self, need: Need<'_>) -> Result<Credential, ApiError> {
+    async fn fetch_access_token(&self, need: &Need) -> Result<Credential, ApiError> {
         match self.0.mode {
             TokenMode::Classic => {
                 let query = [
@@ -62,7 +62,9 @@ impl TokenCentre {
                 // In normal mode the platform hands out the same token while it thinks it good. One
                 // that was refused all the same must be forced out.
                 match need {
-                    Need::OtherThan(refused) if fetched.value == *refused && self.may_force() => {
+                    Need::OtherThan { value, .. }
+                        if fetched.value == *value && self.may_force() =>
+                    {
                         self.ask_token(&self.stable_token_call(true)).await
                     }
                     _ => Ok(fetched),

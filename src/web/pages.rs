@@ -10,8 +10,8 @@ use poem::web::Data;
 use poem::{Request, Response, handler};
 
 use super::error::Problem;
-use super::{Backend, files};
 use super::trace::RequestId;
+use super::{Backend, files};
 use crate::oauth::Intent;
 use crate::secret::Secret;
 

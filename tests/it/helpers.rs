@@ -315,10 +315,7 @@ pub(crate) fn text_xml(content: &str) -> String {
 
 /// The JSON of an answer with this status.
 #[track_caller]
-pub(crate) fn expect_status(
-    response: Response,
-    status: StatusCode,
-) -> impl Future<Output = Value> {
+pub(crate) fn expect_status(response: Response, status: StatusCode) -> impl Future<Output = Value> {
     let at = std::panic::Location::caller();
     async move {
         let found = response.status();
@@ -332,7 +329,10 @@ pub(crate) fn expect_status(
 pub(crate) async fn eventually<F: AsyncFn() -> bool>(patience: Duration, condition: F) {
     let until = tokio::time::Instant::now() + patience;
     while !condition().await {
-        assert!(tokio::time::Instant::now() < until, "did not happen within {patience:?}");
+        assert!(
+            tokio::time::Instant::now() < until,
+            "did not happen within {patience:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
