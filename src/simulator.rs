@@ -33,6 +33,7 @@ mod platform;
 mod push;
 mod tokens;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -103,9 +104,8 @@ impl Default for Options {
 
 impl Options {
     fn account(&self) -> Result<Account, SimulatorError> {
-        let wrong = |name: &str, why: &dyn std::fmt::Display| {
-            SimulatorError::Options(format!("{name}: {why}"))
-        };
+        let wrong =
+            |name: &str, why: &dyn fmt::Display| SimulatorError::Options(format!("{name}: {why}"));
         let account = Account {
             appid: AppId::parse(&self.appid).map_err(|why| wrong("appid", &why))?,
             appsecret: self.appsecret.clone(),
@@ -148,14 +148,19 @@ pub enum SimulatorError {
 }
 
 /// A platform that listens and is not yet served.
-#[derive(Debug)]
 pub struct Simulator {
     listener: TcpListener,
     world: Arc<World>,
 }
 
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut simulator = f.debug_struct("Simulator");
+        simulator.field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
 /// What every request handler shares.
-#[derive(Debug)]
 struct World {
     options: Options,
     listen: SocketAddr,

@@ -46,21 +46,18 @@ pub(crate) struct Grant {
     pub(crate) snapshot: bool,
 }
 
-#[derive(Debug)]
 struct Code {
     grant: Grant,
     expires_at: Seconds,
     used: bool,
 }
 
-#[derive(Debug)]
 struct Held {
     grant: Grant,
     expires_at: Seconds,
 }
 
 /// A pair of web tokens as an answer gives them.
-#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) access_token: String,
     pub(crate) expires_in: Seconds,
@@ -69,7 +66,7 @@ pub(crate) struct Pair {
 }
 
 /// All codes and web tokens.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Grants {
     codes: BTreeMap<String, Code>,
     access: BTreeMap<String, Held>,
