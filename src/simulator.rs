@@ -4,7 +4,7 @@
 //! the typed protocol of [`crate::wechat`] with the backend and nothing else: what it accepts or
 //! signs is not what the backend believes, but what the protocol says.
 //!
-//! State is one [`Platform`] behind one lock. With a seed and a moved clock the same calls give the
+//! State is one `Platform` behind one lock. With a seed and a moved clock the same calls give the
 //! same answers.
 //!
 //! # Layout

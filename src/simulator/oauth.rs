@@ -133,17 +133,8 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
     };
     // What the form says comes first, then the address, then who was here last.
     let named = form.get("_fan").or(query.get("_fan"));
-    let only = || {
-        let mut fans = platform.fans.iter();
-        fans.next().filter(|_| fans.next().is_none())
-    };
-    let fan = match named {
-        Some(openid) => platform.fans.get(openid),
-        None => remembered
-            .and_then(|openid| platform.fans.get(&openid))
-            .or_else(only),
-    };
-    let fan = fan.cloned();
+    let openid = named.or(remembered.as_deref());
+    let fan = openid.and_then(|openid| platform.fans.get(openid)).cloned();
     match (form.get("_choice"), fan) {
         (Some("allow"), Some(fan)) => allow(platform, &ask, &fan),
         (None, Some(fan)) if is_silent(&ask, &fan) => allow(platform, &ask, &fan),

@@ -1,5 +1,6 @@
 //! Deliveries: three modes, deadline and tries, and what the fan sees of the answer.
 
+use offiaccount::simulator::{Options, Simulator};
 use offiaccount::wechat::crypto::{Cipher, EncodingAesKey, encrypted_reply_xml, read_encrypt};
 use offiaccount::wechat::id::AppId;
 use offiaccount::wechat::signature::{sign, sign_encrypted};
@@ -320,4 +321,49 @@ async fn what_makes_no_message_is_refused_with_the_reason() {
     ] {
         assert_eq!(world.send("POST", "/_sim/send", &bad).await.0, 400, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn pushes_keep_the_machines_time_when_the_platforms_clock_moves() {
+    let callback = Callback::answering(["success"]).await;
+    let world = World::delivering_to(&callback, "plain").await;
+    world.advance(10 * 24 * 3600).await;
+    say(&world, "x").await;
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let delivery = callback.deliveries()[0].clone();
+    let timestamp: u64 = delivery.query("timestamp").parse().unwrap();
+    let create_time = delivery.body.split("<CreateTime>").nth(1).unwrap();
+    let create_time: u64 = create_time.split('<').next().unwrap().parse().unwrap();
+    assert!(now.abs_diff(timestamp) <= 5 && now.abs_diff(create_time) <= 5);
+}
+
+#[tokio::test]
+async fn a_stop_cuts_a_running_delivery_off() {
+    let callback = Callback::answering([Answer::late()]).await;
+    let simulator = Simulator::build(Options {
+        listen: "127.0.0.1:0".to_owned(),
+        callback_url: Some(callback.url.clone()),
+        ..Options::default()
+    })
+    .unwrap();
+    let send = format!("{}/_sim/send", simulator.url());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = tokio::spawn(simulator.run_until(async {
+        let _ = stopped.await;
+    }));
+    let message = json!({"openid": FAN, "MsgType": "text", "Content": "x"});
+    let sent = tokio::spawn(
+        reqwest::Client::new()
+            .post(send)
+            .body(message.to_string())
+            .send(),
+    );
+    while callback.deliveries().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), served).await;
+    ended.unwrap().unwrap().unwrap();
+    assert_eq!(sent.await.unwrap().unwrap().status(), 503);
 }
