@@ -201,12 +201,12 @@ impl Application {
     /// leave their message to another instance, and the store is closed.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
         let backend = self.backend;
-        let http = backend.metrics.http.clone();
+        let load = backend.metrics.http.load();
         let routes = web::routes(Arc::clone(&backend));
         let serving = tokio::spawn(server::serve(
             self.listener,
             routes,
-            http,
+            load,
             backend.shutdown.clone(),
         ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));

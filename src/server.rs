@@ -21,13 +21,12 @@ use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, EndpointExt as _, IntoResponse as _};
+use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-use crate::telemetry::metrics::HttpMetrics;
 
 /// From a request's first byte to the end of its head, and from a connection to its first request.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -45,19 +44,43 @@ const ACCEPT_FOR: Duration = Duration::from_secs(1);
 /// After the signal, what is still open is cut off.
 const STOP_WITHIN: Duration = Duration::from_millis(3_800);
 
+/// What the loop counts. Register them, or leave them alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// Open connections.
+    pub(crate) connections: IntGauge,
+    /// Requests answered 503 because too many were under way.
+    pub(crate) shed: IntCounter,
+}
+
+impl Load {
+    #[expect(clippy::expect_used, reason = "both names are well-formed")]
+    pub(crate) fn new() -> Self {
+        let connections = IntGauge::new("offiaccount_http_connections", "Open connections.");
+        let shed = IntCounter::new(
+            "offiaccount_http_shed_total",
+            "Requests answered 503 because too many were under way.",
+        );
+        Self {
+            connections: connections.expect("a well-formed name"),
+            shed: shed.expect("a well-formed name"),
+        }
+    }
+}
+
 /// Serves `endpoint` until `shutdown`, then drains: answers carry `Connection: close`, the backlog is
 /// emptied, requests under way are finished.
 pub(crate) async fn serve<E>(
     listener: TcpListener,
     endpoint: E,
-    metrics: HttpMetrics,
+    load: Load,
     shutdown: CancellationToken,
 ) where
     E: Endpoint + 'static,
 {
     let server = Arc::new(Server {
         endpoint: endpoint.map_to_response(),
-        metrics,
+        load,
         shutdown: shutdown.clone(),
         connections: Mutex::default(),
         requests: AtomicUsize::new(0),
@@ -115,7 +138,7 @@ pub(crate) async fn serve<E>(
 
 struct Server<E> {
     endpoint: E,
-    metrics: HttpMetrics,
+    load: Load,
     shutdown: CancellationToken,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     requests: AtomicUsize,
@@ -191,7 +214,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         let connection = Arc::new(Connection::default());
         connection.enter(HEAD, self.started);
         self.lock().insert(id, Arc::clone(&connection));
-        self.metrics.connections().inc();
+        self.load.connections.inc();
 
         let service = hyper::service::service_fn({
             let (server, connection) = (&self, &connection);
@@ -220,7 +243,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 () = connection.finish.notified() => serving.as_mut().graceful_shutdown(),
             }
         }
-        self.metrics.connections().dec();
+        self.load.connections.dec();
         self.lock().remove(&id);
     }
 
@@ -232,7 +255,7 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
     ) -> poem::Response {
         let _under_way = UnderWay::enter(&self.requests);
         let mut response = if self.requests.load(Ordering::Relaxed) > MAX_REQUESTS {
-            self.metrics.count_shed();
+            self.load.shed.inc();
             poem::http::StatusCode::SERVICE_UNAVAILABLE
                 .with_header("Retry-After", "1")
                 .into_response()

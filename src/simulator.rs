@@ -4,7 +4,7 @@
 //! the typed protocol of [`crate::wechat`] with the backend and nothing else: what it accepts or
 //! signs is not what the backend believes, but what the protocol says.
 //!
-//! State is one [`Platform`] behind one lock. With a seed and a moved clock the same calls give the
+//! State is one `Platform` behind one lock. With a seed and a moved clock the same calls give the
 //! same answers.
 //!
 //! # Layout
@@ -33,11 +33,11 @@ mod platform;
 mod push;
 mod tokens;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use poem::{Endpoint, Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,7 @@ use self::account::Account;
 pub use self::account::{Kind, Limits, Mode};
 use self::platform::Platform;
 use crate::secret::Secret;
+use crate::server;
 use crate::wechat::id::{AppId, OriginalId};
 
 /// What a simulator starts with, and goes back to on reset.
@@ -103,9 +104,8 @@ impl Default for Options {
 
 impl Options {
     fn account(&self) -> Result<Account, SimulatorError> {
-        let wrong = |name: &str, why: &dyn std::fmt::Display| {
-            SimulatorError::Options(format!("{name}: {why}"))
-        };
+        let wrong =
+            |name: &str, why: &dyn fmt::Display| SimulatorError::Options(format!("{name}: {why}"));
         let account = Account {
             appid: AppId::parse(&self.appid).map_err(|why| wrong("appid", &why))?,
             appsecret: self.appsecret.clone(),
@@ -148,14 +148,19 @@ pub enum SimulatorError {
 }
 
 /// A platform that listens and is not yet served.
-#[derive(Debug)]
 pub struct Simulator {
     listener: TcpListener,
     world: Arc<World>,
 }
 
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut simulator = f.debug_struct("Simulator");
+        simulator.field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
 /// What every request handler shares.
-#[derive(Debug)]
 struct World {
     options: Options,
     listen: SocketAddr,
@@ -255,40 +260,21 @@ impl Simulator {
     /// # Errors
     ///
     /// [`SimulatorError::Serve`] when the listener breaks.
-    pub async fn run_until(
-        self,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), SimulatorError> {
-        let world = self.world.clone();
-        let closing = async move {
-            shutdown.await;
-            world.closing.cancel();
-        };
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), SimulatorError> {
+        let listener =
+            tokio::net::TcpListener::from_std(self.listener).map_err(SimulatorError::Serve)?;
+        let closing = self.world.closing.clone();
         let site = Site(self.world.clone());
-        serve(self.listener, site, closing)
-            .await
-            .map_err(SimulatorError::Serve)?;
+        let serving = tokio::spawn(server::serve(listener, site, server::Load::new(), closing));
+        shutdown.await;
         self.world.closing.cancel();
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the simulator's server ended early");
+        }
         self.world.deliveries.close();
         self.world.deliveries.wait().await;
         Ok(())
     }
-}
-
-/// How long answers under way may take once the simulator is told to stop.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The one place that knows the server.
-async fn serve(
-    listener: TcpListener,
-    endpoint: impl Endpoint + 'static,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let acceptor = poem::listener::TcpAcceptor::from_tokio(listener)?;
-    poem::Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(endpoint, shutdown, Some(GRACE))
-        .await
 }
 
 fn origin(addr: SocketAddr) -> String {

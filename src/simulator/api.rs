@@ -12,6 +12,7 @@ mod ticket;
 mod token;
 mod user;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use poem::http::{Method, StatusCode};
@@ -66,6 +67,9 @@ pub(crate) struct Daily {
 pub(crate) const COMMON: &[i64] = &[
     -1, 40001, 40014, 41001, 42001, 43001, 43002, 44002, 45009, 45011, 47001, 48001,
 ];
+
+/// The most of a body that the log of calls keeps.
+const LOGGED_BYTES: usize = 1 << 20;
 
 /// Every endpoint, area by area.
 pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
@@ -185,9 +189,9 @@ pub(crate) async fn answer(world: &World, request: Request) -> Response {
             "method": method.as_str(),
             "path": path,
             "query": call.query.iter().collect::<std::collections::BTreeMap<_, _>>(),
-            "request_body": String::from_utf8_lossy(&call.body),
+            "request_body": logged(&call.body),
             "status": said.status.as_u16(),
-            "response_body": said.body,
+            "response_body": logged(said.body.as_bytes()),
             "errcode": said.errcode,
             "ms": ms,
         }));
@@ -197,6 +201,11 @@ pub(crate) async fn answer(world: &World, request: Request) -> Response {
         tokio::time::sleep(delay).await;
     }
     http::answer(said.status, content_type(&path), said.body)
+}
+
+/// A body in the log: all of it, but for large files.
+fn logged(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&body[..body.len().min(LOGGED_BYTES)])
 }
 
 /// The platform's own, unreliable types: nothing may depend on them.

@@ -59,7 +59,7 @@ async fn act(
                 .collect())
         }
         ("POST", "/fans") => put_fan(&mut world.platform(), &object(body)?),
-        ("POST", "/verify") => push::verify(world).await,
+        ("POST", "/verify") => Ok(push::verify(world).await),
         ("POST", "/send") => send(world, object(body)?).await,
         ("GET", "/chat") => chat(&world.platform(), query),
         ("GET", "/requests") => Ok(world.platform().requests.to_json(limit(query)?)),

@@ -1,5 +1,7 @@
 //! The people of the simulated world, followers of the account or not.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::clock::Seconds;
@@ -112,15 +114,25 @@ impl Fan {
 
 /// Everybody, in the order they came.
 #[derive(Debug, Default)]
-pub(crate) struct Fans(Vec<Fan>);
+pub(crate) struct Fans {
+    list: Vec<Fan>,
+    places: HashMap<String, usize>,
+}
 
 impl Fans {
+    /// Adds one whose openid nobody has yet.
     pub(crate) fn push(&mut self, fan: Fan) {
-        self.0.push(fan);
+        self.places
+            .insert(fan.openid.as_str().to_owned(), self.list.len());
+        self.list.push(fan);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fan> {
-        self.0.iter()
+        self.list.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
     pub(crate) fn followers(&self) -> impl Iterator<Item = &Fan> {
@@ -128,10 +140,10 @@ impl Fans {
     }
 
     pub(crate) fn get(&self, openid: &str) -> Option<&Fan> {
-        self.iter().find(|fan| fan.openid.as_str() == openid)
+        self.places.get(openid).map(|place| &self.list[*place])
     }
 
     pub(crate) fn get_mut(&mut self, openid: &str) -> Option<&mut Fan> {
-        self.0.iter_mut().find(|fan| fan.openid.as_str() == openid)
+        self.places.get(openid).map(|place| &mut self.list[*place])
     }
 }

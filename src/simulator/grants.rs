@@ -8,6 +8,8 @@ use crate::wechat::id::{OpenId, UnionId};
 
 const CODE_LIFE: Seconds = 300;
 const ACCESS_LIFE: Seconds = 7200;
+/// Dead codes and tokens are remembered so that they can be called old; no more than this many.
+const REMEMBERED: usize = 20_000;
 const REFRESH_LIFE: Seconds = 30 * 24 * 3600;
 
 /// How much was allowed.
@@ -46,21 +48,18 @@ pub(crate) struct Grant {
     pub(crate) snapshot: bool,
 }
 
-#[derive(Debug)]
 struct Code {
     grant: Grant,
     expires_at: Seconds,
     used: bool,
 }
 
-#[derive(Debug)]
 struct Held {
     grant: Grant,
     expires_at: Seconds,
 }
 
 /// A pair of web tokens as an answer gives them.
-#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) access_token: String,
     pub(crate) expires_in: Seconds,
@@ -69,7 +68,7 @@ pub(crate) struct Pair {
 }
 
 /// All codes and web tokens.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Grants {
     codes: BTreeMap<String, Code>,
     access: BTreeMap<String, Held>,
@@ -79,6 +78,9 @@ pub(crate) struct Grants {
 impl Grants {
     /// A code of 32 characters: good once, for 300 s.
     pub(crate) fn code(&mut self, grant: Grant, mint: &mut Mint, now: Seconds) -> String {
+        if self.codes.len() >= REMEMBERED {
+            self.codes.retain(|_, code| now < code.expires_at);
+        }
         let code = mint.text("code", 32);
         self.codes.insert(
             code.clone(),
@@ -162,6 +164,9 @@ impl Grants {
     }
 
     fn pair(&mut self, grant: Grant, refresh_token: String, mint: &mut Mint, now: Seconds) -> Pair {
+        if self.access.len() >= REMEMBERED {
+            self.access.retain(|_, held| now < held.expires_at);
+        }
         let access_token = format!("{}_{}", 80 + now.rem_euclid(20), mint.text("access", 136));
         self.access.insert(
             access_token.clone(),

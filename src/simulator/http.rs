@@ -82,11 +82,17 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
 
 /// A page under a policy of its own.
 pub(crate) fn html(page: String, policy: &'static str) -> Response {
-    with_header(
-        answer(StatusCode::OK, "text/html; charset=utf-8", page),
+    let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
+    let headers = response.headers_mut();
+    headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(policy),
-    )
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("same-origin"),
+    );
+    response
 }
 
 pub(crate) fn with_header(

@@ -10,7 +10,9 @@ use url::Url;
 
 use super::World;
 use super::account::{Kind, Right, is_on_domain};
+use super::errcode;
 use super::fans::Fan;
+use super::faults::Fault;
 use super::grants::{Grant, Scope};
 use super::http::{self, Pairs};
 use super::platform::Platform;
@@ -21,7 +23,8 @@ const ORDER: [&str; 5] = ["appid", "redirect_uri", "response_type", "scope", "st
 const OPTIONAL: [&str; 3] = ["connect_redirect", "forcePopup", "forceSnapShot"];
 /// The longest `state`, in bytes.
 const STATE_BYTES: usize = 128;
-/// Remembers who holds the phone. Cookies know no port, so the name must be no backend's.
+/// Remembers who holds the phone; the page at `/` sets it too. Cookies know no port, so the name must
+/// be no backend's.
 const COOKIE: &str = "sim_fan";
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' http: https: data:; \
                       base-uri 'none'; frame-ancestors 'self'";
@@ -95,17 +98,31 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
         let delay = fault
             .as_ref()
             .map_or(std::time::Duration::ZERO, |fault| fault.delay);
-        (fault.filter(super::faults::Fault::answers), delay)
+        (fault.filter(Fault::answers), delay)
     };
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(fault) = fault {
-        let status = fault
-            .status
-            .and_then(|status| StatusCode::from_u16(status).ok());
-        let body = fault.body.unwrap_or_default();
-        return http::text(status.unwrap_or(StatusCode::OK), body);
+    match fault {
+        Some(Fault {
+            errcode: Some(code),
+            ..
+        }) => {
+            return error_page(PageError {
+                code: Some(code),
+                words: errcode::text(code),
+            });
+        }
+        Some(fault) => {
+            let status = fault
+                .status
+                .and_then(|status| StatusCode::from_u16(status).ok());
+            return http::text(
+                status.unwrap_or(StatusCode::OK),
+                fault.body.unwrap_or_default(),
+            );
+        }
+        None => {}
     }
 
     let query = Pairs::parse(raw_query.as_bytes());
@@ -116,17 +133,8 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
     };
     // What the form says comes first, then the address, then who was here last.
     let named = form.get("_fan").or(query.get("_fan"));
-    let only = || {
-        let mut fans = platform.fans.iter();
-        fans.next().filter(|_| fans.next().is_none())
-    };
-    let fan = match named {
-        Some(openid) => platform.fans.get(openid),
-        None => remembered
-            .and_then(|openid| platform.fans.get(&openid))
-            .or_else(only),
-    };
-    let fan = fan.cloned();
+    let openid = named.or(remembered.as_deref());
+    let fan = openid.and_then(|openid| platform.fans.get(openid)).cloned();
     match (form.get("_choice"), fan) {
         (Some("allow"), Some(fan)) => allow(platform, &ask, &fan),
         (None, Some(fan)) if is_silent(&ask, &fan) => allow(platform, &ask, &fan),
@@ -232,7 +240,7 @@ fn allow(platform: &mut Platform, ask: &Ask, fan: &Fan) -> Response {
     };
     let now = platform.now();
     let code = platform.grants.code(grant, &mut platform.mint, now);
-    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", fan.openid);
+    let cookie = format!("{COOKIE}={}; Path=/; SameSite=Lax", fan.openid);
     let response = back(ask, Some(&code));
     match HeaderValue::from_str(&cookie) {
         Ok(cookie) => http::with_header(response, header::SET_COOKIE, cookie),

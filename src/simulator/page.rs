@@ -62,7 +62,14 @@ pub(super) fn head_image(world: &World, path: &str) -> Response {
     let Some(fan) = platform.fans.get(openid) else {
         return http::text(StatusCode::NOT_FOUND, "no such picture");
     };
-    let letter: String = fan.nickname.chars().rev().take(1).collect();
+    // Of a Chinese name the last character, as chats show it; of others the first.
+    let name = &fan.nickname;
+    let letter = if name.is_ascii() {
+        name.chars().next()
+    } else {
+        name.chars().last()
+    };
+    let letter = letter.map(String::from).unwrap_or_default();
     let hue = openid
         .bytes()
         .fold(7, |hue, byte| (hue * 31 + u32::from(byte)) % 360);

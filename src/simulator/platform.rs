@@ -19,7 +19,6 @@ use crate::wechat::id::{InvalidId, OpenId, UnionId};
 const REMEMBERED: usize = 500;
 
 /// Everything the platform knows.
-#[derive(Debug)]
 pub(crate) struct Platform {
     /// The address of this simulator, for links to itself.
     pub(crate) origin: String,
@@ -93,36 +92,10 @@ impl Platform {
         made(OpenId::parse, &format!("o{}", self.mint.text("openid", 27)))
     }
 
-    /// A follower with everything a person has.
-    pub(crate) fn add_fan(&mut self, openid: OpenId, nickname: &str) -> &mut Fan {
-        let now = self.now();
-        let unionid = made(
-            UnionId::parse,
-            &format!("o{}", self.mint.text("unionid", 27)),
-        );
-        let fan = Fan {
-            headimgurl: format!("{}/mmopen/{openid}/132", self.origin),
-            openid: openid.clone(),
-            unionid: Some(unionid),
-            nickname: nickname.to_owned(),
-            subscribed: true,
-            subscribe_time: now,
-            subscribe_scene: "ADD_SCENE_SEARCH".to_owned(),
-            remark: String::new(),
-            snapshot: false,
-            windows: Vec::new(),
-        };
-        self.fans.push(fan);
-        #[expect(clippy::expect_used, reason = "it was pushed two lines above")]
-        self.fans
-            .get_mut(openid.as_str())
-            .expect("the new fan is there")
-    }
-
     /// The fan, made where nobody has this openid yet: the world is larger than what we have met.
     pub(crate) fn meet(&mut self, openid: OpenId) -> &mut Fan {
         if self.fans.get(openid.as_str()).is_none() {
-            let nickname = format!("微信用户{}", self.fans.iter().count() + 1);
+            let nickname = format!("微信用户{}", self.fans.len() + 1);
             self.add_fan(openid.clone(), &nickname);
         }
         #[expect(
@@ -132,6 +105,27 @@ impl Platform {
         self.fans
             .get_mut(openid.as_str())
             .expect("the fan is there")
+    }
+
+    /// A follower with everything a person has.
+    fn add_fan(&mut self, openid: OpenId, nickname: &str) {
+        let now = self.now();
+        let unionid = made(
+            UnionId::parse,
+            &format!("o{}", self.mint.text("unionid", 27)),
+        );
+        self.fans.push(Fan {
+            headimgurl: format!("{}/mmopen/{openid}/132", self.origin),
+            openid,
+            unionid: Some(unionid),
+            nickname: nickname.to_owned(),
+            subscribed: true,
+            subscribe_time: now,
+            subscribe_scene: "ADD_SCENE_SEARCH".to_owned(),
+            remark: String::new(),
+            snapshot: false,
+            windows: Vec::new(),
+        });
     }
 
     /// Counts one call against a daily quota; days begin at 00:00 UTC+8.

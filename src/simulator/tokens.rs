@@ -18,7 +18,6 @@ const FORCE_PAUSE: Seconds = 30;
 const REMEMBERED: usize = 500;
 
 /// One token that was given out.
-#[derive(Clone, Debug)]
 struct Token {
     value: String,
     expires_at: Seconds,
@@ -33,11 +32,11 @@ pub(crate) struct Given {
     pub(crate) expires_in: Seconds,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Space(Vec<Token>);
 
 /// The tokens and tickets of the account.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tokens {
     classic: Space,
     stable: Space,

@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::api::ApiError;
+use crate::server::Load;
 
 /// All metrics of one application.
 #[derive(Clone, Debug)]
@@ -303,8 +304,7 @@ impl StoreMetrics {
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: IntCounterVec,
-    connections: IntGauge,
-    shed: IntCounter,
+    load: Load,
 }
 
 impl HttpMetrics {
@@ -317,15 +317,11 @@ impl HttpMetrics {
                 ),
                 &["route", "status"],
             )?,
-            connections: IntGauge::new("offiaccount_http_connections", "Open connections.")?,
-            shed: IntCounter::new(
-                "offiaccount_http_shed_total",
-                "Requests answered 503 because too many were under way.",
-            )?,
+            load: Load::new(),
         };
         registry.register(Box::new(this.requests.clone()))?;
-        registry.register(Box::new(this.connections.clone()))?;
-        registry.register(Box::new(this.shed.clone()))?;
+        registry.register(Box::new(this.load.connections.clone()))?;
+        registry.register(Box::new(this.load.shed.clone()))?;
         Ok(this)
     }
 
@@ -336,13 +332,8 @@ impl HttpMetrics {
             .inc();
     }
 
-    /// The gauge of open connections.
-    pub fn connections(&self) -> &IntGauge {
-        &self.connections
-    }
-
-    /// Counts a request that was shed.
-    pub fn count_shed(&self) {
-        self.shed.inc();
+    /// What the connection loop counts.
+    pub(crate) fn load(&self) -> Load {
+        self.load.clone()
     }
 }

@@ -6,7 +6,8 @@ const byId = (id) => document.getElementById(id);
 const chat = byId("chat");
 const fanSelect = byId("fan");
 let lastId = 0;
-let polling = false;
+let refreshing = false;
+let isStale = false;
 
 async function call(method, path, body) {
   const answer = await fetch("/_sim" + path, {
@@ -47,6 +48,7 @@ function newsBubble(articles) {
       const image = element("img");
       image.src = picture;
       image.alt = "";
+      image.addEventListener("error", () => image.remove());
       link.append(image);
     }
     link.append(element("strong", "", article.Title || article.title || ""));
@@ -149,6 +151,17 @@ function requestRow(request) {
     request.status === 200 && request.errcode === 0, [query, request.request_body, request.response_body]);
 }
 
+function jssdkRow(entry) {
+  if (entry.call === "config") {
+    return row(entry.at, "wx.config " + (entry.config.url || ""), entry.errMsg, entry.errMsg === "config:ok", [
+      "应签名 should be signed:\n" + entry.string1,
+      "应得 expected: " + entry.expected_signature + "\n收到 given:    " + entry.config.signature,
+    ]);
+  }
+  const { title, desc, link, imgUrl } = entry.card;
+  return row(entry.at, entry.call + " → " + title, "ok", true, [[title, desc, link, imgUrl].join("\n")]);
+}
+
 // ---- who is here ----
 
 async function refreshFans() {
@@ -170,6 +183,11 @@ async function refreshFans() {
   byId("unfollow").disabled = !fan || fan.subscribe === 0;
 }
 
+// Pages that the phone opens know by it who holds the phone.
+function rememberFan() {
+  document.cookie = "sim_fan=" + fanSelect.value + "; path=/; samesite=lax";
+}
+
 function clearChat() {
   chat.replaceChildren();
   lastId = 0;
@@ -181,15 +199,21 @@ async function refreshAccount() {
     account.appid + " · " + account.mode + " · " + (account.callback_url || "没有服务器地址 no callback_url");
 }
 
+// One at a time; who asks meanwhile gets one more round.
 async function refresh() {
-  if (polling) return;
-  polling = true;
+  isStale = true;
+  if (refreshing) return;
+  refreshing = true;
   try {
-    await refreshChat();
-    fill(byId("pushes"), await call("GET", "/pushes?limit=30"), pushRow);
-    fill(byId("requests"), await call("GET", "/requests?limit=50"), requestRow);
+    while (isStale) {
+      isStale = false;
+      await refreshChat();
+      fill(byId("pushes"), await call("GET", "/pushes?limit=30"), pushRow);
+      fill(byId("requests"), await call("GET", "/requests?limit=50"), requestRow);
+      fill(byId("jssdk"), await call("GET", "/jssdk?limit=30"), jssdkRow);
+    }
   } finally {
-    polling = false;
+    refreshing = false;
   }
 }
 
@@ -215,6 +239,7 @@ byId("follow").addEventListener("click", () => act({ MsgType: "event", Event: "s
 byId("unfollow").addEventListener("click", () => act({ MsgType: "event", Event: "unsubscribe", EventKey: "" }));
 fanSelect.addEventListener("change", () => {
   clearChat();
+  rememberFan();
   refreshFans();
   refresh();
 });

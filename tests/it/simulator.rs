@@ -1,0 +1,13 @@
+//! The simulator from the outside: every route over real HTTP, on ports that the system picks.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod api;
+mod control;
+mod oauth;
+mod push;
+mod world;
