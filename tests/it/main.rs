@@ -6,6 +6,7 @@
 )]
 #![allow(dead_code, reason = "wip")]
 
+mod bot;
 mod helpers;
 mod mongod;
 mod simulator;
