@@ -8,24 +8,73 @@
 //! - Tokens arrive [`Sealed`]: no back end ever sees one in clear.
 //! - An operation runs in a task (or thread) of its own. Dropping the future that waits for it never
 //!   cuts it short, so a caller may wait with any deadline.
+//! - Every operation may be repeated after an error. A claim or an exchange that took effect unseen
+//!   looks like another's then, until its lease ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::telemetry::metrics::StoreMetrics;
 use crate::wechat::id::{OpenId, UnionId};
 
 mod seal;
+mod sqlite;
+mod watch;
 
 pub use seal::{Sealed, StoreKey, UnsealError, Vault};
+
+/// What [`check_url`] expects.
+const URL_FORMS: &str = "expected `sqlite://PATH`";
+
+/// Opens the store that `url` names:
+///
+/// - `sqlite://PATH`: the file `PATH`, taken as it is written, relative to the working directory
+///   unless it begins with `/`. Made if it is missing; its folder must be there.
+///
+/// # Errors
+///
+/// [`StoreError::Unusable`] where an operator must act, [`StoreError::Unavailable`] where trying
+/// again later may help; that is known within 3 s when nothing answers. No text holds a credential.
+pub async fn open(url: &str, metrics: StoreMetrics) -> Result<Arc<dyn Store>, StoreError> {
+    check_url(url).map_err(StoreError::Unusable)?;
+    let path = url.strip_prefix("sqlite://").unwrap_or_default();
+    Ok(Arc::new(sqlite::Sqlite::open(path.into(), metrics).await?))
+}
+
+/// Whether [`open`] understands `url`. Reaches for nothing.
+///
+/// # Errors
+///
+/// What is expected instead, for the person who wrote the setting. Never a part of the URL.
+pub fn check_url(url: &str) -> Result<(), String> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        return match path {
+            "" => Err("expected the path of a file after `sqlite://`".into()),
+            ":memory:" => {
+                Err("expected the path of a file: a store in memory would be lost".into())
+            }
+            _ if path.contains(['?', '#', '\0']) => {
+                Err("expected a plain path after `sqlite://`, without parameters".into())
+            }
+            _ if path.ends_with('/') => {
+                Err("expected the path of a file after `sqlite://`, not of a folder".into())
+            }
+            _ => Ok(()),
+        };
+    }
+    Err(URL_FORMS.into())
+}
 
 /// How long any operation may take before its caller is told [`StoreError::Timeout`].
 pub const OPERATION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a store operation failed. The text names no value and no credential.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store can't be reached, or has no primary, or its disk is full. Later it may work again.
+    /// What was sent may have taken effect, where the connection broke before the answer.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// No answer within the deadline. What was sent may still take effect.
@@ -73,7 +122,7 @@ pub struct StoredCredential {
     pub value: Option<Sealed>,
     /// What is left of its life; zero once over.
     pub expires_in: Duration,
-    /// Since it was published.
+    /// Since it was published; zero where none was.
     pub age: Duration,
 }
 
@@ -94,7 +143,8 @@ pub trait CredentialStore: Send + Sync {
     /// What is stored, generation 0 if nothing is.
     async fn credential(&self, key: &CredentialKey) -> Result<StoredCredential, StoreError>;
 
-    /// Takes the right to fetch, in one atomic step: free, expired or one's own leases are taken.
+    /// Takes the right to fetch, in one atomic step: free, expired or one's own leases are taken. A
+    /// lease of one's own that still runs begins anew.
     async fn lease_credential(
         &self,
         key: &CredentialKey,
@@ -102,8 +152,9 @@ pub trait CredentialStore: Send + Sync {
         lease: Duration,
     ) -> Result<Lease, StoreError>;
 
-    /// Stores a new value and ends the lease, if `generation` is still the stored one. Returns
-    /// whether it was.
+    /// Stores a new value if `generation` is still the stored one, and ends one's own lease in any
+    /// case. Returns whether the value was stored. Another owner's lease is left alone: he is fetching,
+    /// and his own publishing will fail.
     async fn publish_credential(
         &self,
         key: &CredentialKey,
@@ -221,7 +272,7 @@ pub enum Exchange {
 /// Sign-ins under way, and sessions.
 #[async_trait]
 pub trait SignInStore: Send + Sync {
-    /// Stores a new sign-in under the digest of its `state`.
+    /// Stores a new sign-in under the digest of its `state`. One that is there already stays.
     async fn create_sign_in(
         &self,
         state: &Digest,
@@ -239,14 +290,15 @@ pub trait SignInStore: Send + Sync {
         lease: Duration,
     ) -> Result<Exchange, StoreError>;
 
-    /// Stores the outcome. It stays readable until the sign-in expires.
+    /// Stores the outcome. It stays readable until the sign-in expires. The first one stored stays,
+    /// should a lease have run out under its holder; nothing is stored where the sign-in is gone.
     async fn finish_exchange(&self, state: &Digest, outcome: &Sealed) -> Result<(), StoreError>;
 
     /// The sign-in of this browser under `state`, whether used or not.
     async fn sign_in(&self, state: &Digest, browser: &Digest)
     -> Result<Option<SignIn>, StoreError>;
 
-    /// Stores a new session under the digest of its id.
+    /// Stores a new session under the digest of its id. One that is there already stays.
     async fn create_session(
         &self,
         id: &Digest,
@@ -273,7 +325,7 @@ pub enum Claim {
         /// Since the first delivery.
         first_seen: Duration,
     },
-    /// Another handler's lease runs.
+    /// A handler's lease runs, at this instance or another.
     Running {
         /// Deliveries counted, this one included.
         deliveries: u32,
@@ -297,7 +349,8 @@ pub trait MessageStore: Send + Sync {
         keep: Duration,
     ) -> Result<Claim, StoreError>;
 
-    /// Prolongs one's own claim. Returns whether it was still one's own.
+    /// Makes one's own claim last `lease` from now. Returns whether it was still one's own and
+    /// unfinished.
     async fn renew_message(
         &self,
         key: &Digest,
@@ -305,7 +358,8 @@ pub trait MessageStore: Send + Sync {
         lease: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Stores the reply, if the claim is still the owner's (or the entry is gone). Returns whether.
+    /// Stores the reply, if the claim is still the owner's, or the entry is gone, which then lives for
+    /// `keep` from now. Returns whether this reply is the stored one.
     async fn finish_message(
         &self,
         key: &Digest,

@@ -1,0 +1,183 @@
+//! The embedded store: one SQLite file, no set-up. Several processes of one machine may share it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, types::Type};
+
+use super::watch::watch;
+use super::{Store, StoreError};
+use crate::telemetry::metrics::StoreMetrics;
+
+mod credentials;
+mod error;
+mod file;
+mod messages;
+mod schema;
+mod sign_ins;
+mod users;
+mod worker;
+
+use worker::{Survives, Worker};
+
+/// A SQLite file that is open.
+pub(super) struct Sqlite {
+    worker: std::sync::Arc<Worker>,
+    metrics: StoreMetrics,
+}
+
+impl Sqlite {
+    /// Opens the file, made if it is missing, and brings it to the newest schema.
+    pub(super) async fn open(path: PathBuf, metrics: StoreMetrics) -> Result<Self, StoreError> {
+        let worker = tokio::task::spawn_blocking(move || Worker::start(&path))
+            .await
+            .map_err(|_| StoreError::Unusable("opening the file panicked".into()))??;
+        Ok(Self {
+            worker: worker.into(),
+            metrics,
+        })
+    }
+
+    /// One write, counted under `operation`. `work` gets the store's time.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        survives: Survives,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        watch(&self.metrics, operation, self.worker.write(survives, work)).await
+    }
+
+    /// One read, counted under `operation`. `work` gets the store's time.
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        watch(&self.metrics, operation, self.worker.read(work)).await
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.write("ping", Survives::PowerLoss, |db, now| {
+            db.prepare_cached(
+                "INSERT INTO meta (name, value) VALUES ('pinged_at', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            )?
+            .execute([now])
+            .map(drop)
+        })
+        .await
+    }
+
+    async fn collect_garbage(&self) -> Result<(), StoreError> {
+        const EXPIRED: [&str; 3] = [
+            "DELETE FROM messages WHERE key IN
+                 (SELECT key FROM messages WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM sign_ins WHERE state IN
+                 (SELECT state FROM sign_ins WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM sessions WHERE id IN
+                 (SELECT id FROM sessions WHERE expires_at <= ?1 LIMIT ?2)",
+        ];
+        // Small steps: what waits for an answer comes in between.
+        const STEP: usize = 500;
+        for delete in EXPIRED {
+            let mut deleted = STEP;
+            while deleted == STEP {
+                deleted = self
+                    .write("collect_garbage", Survives::Crash, move |db, now| {
+                        db.prepare_cached(delete)?.execute((now, STEP as i64))
+                    })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&self) {
+        let worker = self.worker.clone();
+        // It fails only where a thread panicked, and then there is nothing left to close.
+        let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
+    }
+}
+
+/// A duration as the tables hold it: milliseconds, and never so many that adding the time overflows.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).map_or(i64::MAX / 2, |millis| millis.min(i64::MAX / 2))
+}
+
+/// The time from `earlier` to `later`, zero where the clock went back.
+fn between(earlier: i64, later: i64) -> Duration {
+    Duration::from_millis(u64::try_from(later.saturating_sub(earlier)).unwrap_or(0))
+}
+
+/// A record that another program, or a fault, wrote.
+fn damaged(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::store::{Digest, InstanceId, MessageStore as _};
+
+    #[tokio::test]
+    async fn garbage_is_collected_to_the_last_and_what_lives_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = StoreMetrics::register(&Registry::new()).unwrap();
+        let store = Sqlite::open(folder.path().join("a.db"), metrics)
+            .await
+            .unwrap();
+        let owner = InstanceId("a".into());
+        let hour = Duration::from_secs(3600);
+        store
+            .claim_message(&Digest([0; 32]), &owner, hour, hour)
+            .await
+            .unwrap();
+        store
+            .worker
+            .write(Survives::Crash, |db, now| {
+                for table in [
+                    "messages (key, lease_until, deliveries, first_seen, expires_at)
+                     SELECT randomblob(32), 0, 1, 0, ?1",
+                    "sessions (id, openid, scope, expires_at)
+                     SELECT randomblob(32), 'o', 's', ?1",
+                    "sign_ins (state, browser, scope, expires_at)
+                     SELECT randomblob(32), randomblob(32), 's', ?1",
+                ] {
+                    let thousand = "FROM (WITH RECURSIVE n (i) AS
+                        (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1200) SELECT i FROM n)";
+                    db.execute(&format!("INSERT INTO {table} {thousand}"), [now])?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let count = || async {
+            let counted = store.worker.read(|db, _| {
+                db.query_row(
+                    "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM sessions),
+                            (SELECT count(*) FROM sign_ins)",
+                    [],
+                    |row| Ok([row.get(0)?, row.get(1)?, row.get::<_, u32>(2)?]),
+                )
+            });
+            counted.await.unwrap()
+        };
+        assert_eq!(count().await, [1201, 1200, 1200]);
+        store.collect_garbage().await.unwrap();
+        assert_eq!(count().await, [1, 0, 0]);
+    }
+}

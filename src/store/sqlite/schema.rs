@@ -1,0 +1,251 @@
+//! The tables, and how a file of an older version becomes one of this.
+//!
+//! `user_version` counts the steps of [`STEPS`] that a file has taken. A step only adds: tables,
+//! columns with a default, indexes. So a program that is still running when a newer one takes a step
+//! goes on working, because its statements name their columns. A program that *opens* a file with more
+//! steps than it knows refuses it: it can't tell what the new parts mean.
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+
+use super::error::store_error;
+use crate::store::StoreError;
+
+/// The steps, oldest first. Never change one that was released: add another.
+const STEPS: &[&str] = &["
+    CREATE TABLE credentials (
+        key          TEXT PRIMARY KEY,
+        generation   INTEGER NOT NULL,
+        value        BLOB,
+        published_at INTEGER NOT NULL,
+        expires_at   INTEGER NOT NULL,
+        lease_owner  TEXT,
+        lease_until  INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE users (
+        openid             TEXT PRIMARY KEY,
+        unionid            TEXT,
+        scope              TEXT,
+        access_token       BLOB,
+        access_expires_at  INTEGER,
+        refresh_token      BLOB,
+        refresh_expires_at INTEGER,
+        profile            TEXT
+    ) STRICT;
+    CREATE TABLE sign_ins (
+        state       BLOB PRIMARY KEY,
+        browser     BLOB NOT NULL,
+        scope       TEXT NOT NULL,
+        next        TEXT,
+        id          TEXT,
+        code        BLOB,
+        lease_until INTEGER NOT NULL DEFAULT 0,
+        outcome     BLOB,
+        expires_at  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sign_ins_expires_at ON sign_ins (expires_at);
+    CREATE TABLE sessions (
+        id         BLOB PRIMARY KEY,
+        openid     TEXT NOT NULL,
+        scope      TEXT NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_expires_at ON sessions (expires_at);
+    CREATE INDEX sessions_openid ON sessions (openid);
+    CREATE TABLE messages (
+        key         BLOB PRIMARY KEY,
+        owner       TEXT,
+        lease_until INTEGER NOT NULL,
+        deliveries  INTEGER NOT NULL,
+        first_seen  INTEGER NOT NULL,
+        reply       BLOB,
+        expires_at  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX messages_expires_at ON messages (expires_at);
+"];
+
+/// Marks a file as ours, so that another program's database is never written to: `offi`.
+const APPLICATION_ID: i64 = 0x6f66_6669;
+
+/// The program as the file remembers it: what an operator has to start again.
+const MADE_BY: &str = concat!("offiaccount ", env!("CARGO_PKG_VERSION"));
+
+/// Looks whether the file is for this program, before anything is written to it.
+///
+/// # Errors
+///
+/// [`StoreError::Unusable`] when a newer version made the file, or another program.
+pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
+    // One snapshot: another process may be making the tables.
+    let snapshot = db
+        .unchecked_transaction()
+        .map_err(|error| store_error(&error))?;
+    check_for(&snapshot, STEPS.len()).map(drop)
+}
+
+/// Brings the file to the newest schema, in one transaction that other processes wait for.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    take_steps(db, STEPS)
+}
+
+/// Looks whether a file that is opened again in mid-service is still the one it was. An emptied file is
+/// damage then, not a new store.
+pub(super) fn verify(db: &Connection) -> Result<(), StoreError> {
+    if is_ours(db)? && version(db)? >= STEPS.len() {
+        Ok(())
+    } else {
+        Err(StoreError::Unusable(
+            "the file is damaged or was replaced: restore it from a backup".into(),
+        ))
+    }
+}
+
+fn take_steps(db: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+    let newest = steps.len();
+    // Looked at without a lock first: nearly every opening finds nothing to do.
+    if is_ours(db)? && version(db)? == newest {
+        return Ok(());
+    }
+    let sql = |error| store_error(&error);
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sql)?;
+    let found = check_for(&transaction, newest)?;
+    if !is_ours(&transaction)? {
+        transaction
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(sql)?;
+        transaction
+            .execute_batch(
+                "CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) \
+                 STRICT, WITHOUT ROWID",
+            )
+            .map_err(sql)?;
+    }
+    for step in &steps[found..] {
+        transaction.execute_batch(step).map_err(sql)?;
+    }
+    if found < newest {
+        transaction
+            .execute(
+                "INSERT INTO meta (name, value) VALUES ('made_by', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [MADE_BY],
+            )
+            .map_err(sql)?;
+        transaction
+            .pragma_update(None, "user_version", newest as i64)
+            .map_err(sql)?;
+    }
+    transaction.commit().map_err(sql)
+}
+
+/// The steps that the file has taken; none if it is new.
+fn check_for(db: &Connection, newest: usize) -> Result<usize, StoreError> {
+    let found = version(db)?;
+    let sql = |error| store_error(&error);
+    if !is_ours(db)? {
+        let tables: i64 = db
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(sql)?;
+        return if found == 0 && tables == 0 {
+            Ok(0)
+        } else {
+            Err(foreign())
+        };
+    }
+    if found <= newest {
+        return Ok(found);
+    }
+    let maker: Option<String> = db
+        .query_row("SELECT value FROM meta WHERE name = 'made_by'", [], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(sql)?;
+    Err(StoreError::Unusable(format!(
+        "the file was made by {} (schema {found}), and this is {MADE_BY} (schema {newest}): start the \
+         newer program, or restore a backup made before it ran",
+        maker.as_deref().unwrap_or("a newer version"),
+    )))
+}
+
+fn foreign() -> StoreError {
+    StoreError::Unusable("the file is another program's database: choose another path".into())
+}
+
+fn version(db: &Connection) -> Result<usize, StoreError> {
+    let version: i64 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| store_error(&error))?;
+    usize::try_from(version).map_err(|_| foreign())
+}
+
+fn is_ours(db: &Connection) -> Result<bool, StoreError> {
+    let id: i64 = db
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(|error| store_error(&error))?;
+    Ok(id == APPLICATION_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(db: &mut Connection) -> String {
+        match migrate(db) {
+            Err(StoreError::Unusable(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_by_its_makers_name() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        migrate(&mut db).unwrap();
+        db.execute_batch(
+            "PRAGMA user_version = 99;
+             UPDATE meta SET value = 'offiaccount 7.1.0' WHERE name = 'made_by'",
+        )
+        .unwrap();
+        let text = refusal(&mut db);
+        assert!(
+            text.contains("offiaccount 7.1.0 (schema 99)") && text.contains(MADE_BY),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_older_file_takes_the_missing_steps_or_none() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        db.execute_batch("INSERT INTO users (openid) VALUES ('o1')")
+            .unwrap();
+        let count = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+
+        let torn = [STEPS, &["ALTER TABLE users ADD COLUMN a; nonsense"]].concat();
+        assert!(take_steps(&mut db, &torn).is_err());
+        assert_eq!(version(&db), Ok(STEPS.len()));
+        assert!(
+            count(&db, "SELECT count(a) FROM users").is_err(),
+            "half a step"
+        );
+
+        let next = [STEPS, &["ALTER TABLE users ADD COLUMN a INTEGER DEFAULT 7"]].concat();
+        take_steps(&mut db, &next).unwrap();
+        assert_eq!(version(&db), Ok(next.len()));
+        assert_eq!(count(&db, "SELECT a FROM users WHERE openid = 'o1'"), Ok(7));
+    }
+
+    #[test]
+    fn another_programs_database_is_left_alone() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(refusal(&mut db).contains("another program"));
+
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch("PRAGMA user_version = 1").unwrap();
+        assert!(refusal(&mut db).contains("another program"));
+        assert!(!is_ours(&db).unwrap(), "nothing was written");
+    }
+}

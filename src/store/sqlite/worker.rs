@@ -1,0 +1,597 @@
+//! The threads that own the connections. Callers hand jobs over a bounded queue and await the answer.
+//!
+//! One thread writes. It takes whatever waits in its queue into one transaction, each job in a
+//! savepoint, so that a busy store pays for one commit per group and a job that fails harms no other.
+//! Nobody is answered before the commit. Two threads read, each statement by itself.
+//!
+//! A connection that saw its file fail (full or torn disk, lost rights) is closed and opened anew for
+//! the next job, so the store works again by itself when the fault is mended.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::oneshot;
+
+use super::error::{spoils_connection, store_error};
+use super::{file, schema};
+use crate::store::StoreError;
+
+/// Jobs that may wait in one queue. More than a store does in [`OPERATION_DEADLINE`] is not worth
+/// queueing for on a slow disk, and far more than one group.
+///
+/// [`OPERATION_DEADLINE`]: crate::store::OPERATION_DEADLINE
+const QUEUE: usize = 4096;
+
+/// Jobs in one transaction. Keeps the lock short for other processes.
+const GROUP: usize = 256;
+
+const READERS: usize = 2;
+
+/// How long a statement waits for another process's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// What a write must outlive once its caller has the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Survives {
+    /// A killed process (`synchronous=NORMAL`: no fsync at commit). For the message ledger: when the
+    /// power fails, its retries are over before the machine is back.
+    Crash,
+    /// A power failure too (`synchronous=FULL`: one fsync for each group).
+    PowerLoss,
+}
+
+/// The queues to the threads. Dropping it lets them finish what waits, then end.
+pub(super) struct Worker {
+    writes: SyncSender<Message>,
+    reads: SyncSender<Message>,
+    /// The writer first.
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Opens the file, brings it to the newest schema and starts the threads. Blocks.
+    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
+        file::prepare(path)?;
+        let mut writer = open(path, Role::Writer, schema::check)?;
+        schema::migrate(&mut writer)?;
+        let (writes, jobs) = sync_channel(QUEUE);
+        let mut threads = vec![spawn("store-writer", {
+            let mut slot = Slot::new(path, Role::Writer, writer);
+            move || write_until_stopped(&mut slot, &jobs)
+        })?];
+        let (reads, jobs) = sync_channel(QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..READERS {
+            let mut slot = Slot::new(
+                path,
+                Role::Reader,
+                open(path, Role::Reader, schema::verify)?,
+            );
+            let jobs = Arc::clone(&jobs);
+            threads.push(spawn("store-reader", move || {
+                read_until_stopped(&mut slot, &jobs);
+            })?);
+        }
+        Ok(Self {
+            writes,
+            reads,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Queues a write and waits for its commit. `work` gets the store's time in milliseconds.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        survives: Survives,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        submit(&self.writes, survives, work).await
+    }
+
+    /// Queues a read. It sees every write that was answered before.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        submit(&self.reads, Survives::Crash, work).await
+    }
+
+    /// Lets the threads finish what is queued, then joins them: the files are closed. Blocks.
+    pub(super) fn stop(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        // Readers first: the last connection to close is the writer's, which tidies up the WAL.
+        for _ in 0..READERS {
+            let _ = self.reads.send(Message::Stop);
+        }
+        while threads.len() > 1 {
+            threads.pop().map(thread::JoinHandle::join);
+        }
+        let _ = self.writes.send(Message::Stop);
+        threads.pop().map(thread::JoinHandle::join);
+    }
+}
+
+enum Message {
+    Run(Box<dyn Job>),
+    Stop,
+}
+
+/// A queued piece of work, whatever it returns.
+trait Job: Send {
+    fn survives(&self) -> Survives;
+    /// Does the work and keeps its result. The error, if any, decides about the transaction.
+    fn run(&mut self, db: &Connection, now: i64) -> Result<(), rusqlite::Error>;
+    /// Answers the caller: with what `run` kept, or with `failure` where the group failed.
+    fn answer(self: Box<Self>, failure: Option<&StoreError>);
+}
+
+struct Task<F, T> {
+    work: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+    survives: Survives,
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn survives(&self) -> Survives {
+        self.survives
+    }
+
+    fn run(&mut self, db: &Connection, now: i64) -> Result<(), rusqlite::Error> {
+        let Some(work) = self.work.take() else {
+            return Ok(());
+        };
+        match work(db, now) {
+            Ok(value) => {
+                self.result = Some(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                self.result = Some(Err(store_error(&error)));
+                Err(error)
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&StoreError>) {
+        let answer = match (self.result, failure) {
+            (Some(Err(own)), _) => Err(own),
+            (_, Some(failure)) => Err(failure.clone()),
+            (Some(result), None) => result,
+            (None, None) => Err(closed()),
+        };
+        // A caller that stopped waiting is no fault.
+        let _ = self.caller.send(answer);
+    }
+}
+
+async fn submit<T: Send + 'static>(
+    queue: &SyncSender<Message>,
+    survives: Survives,
+    work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (caller, answer) = oneshot::channel();
+    let job = Message::Run(Box::new(Task {
+        work: Some(work),
+        result: None,
+        caller,
+        survives,
+    }));
+    match queue.try_send(job) {
+        Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
+        Err(TrySendError::Full(_)) => Err(StoreError::Unavailable(
+            "too many operations are waiting".into(),
+        )),
+        Err(TrySendError::Disconnected(_)) => Err(closed()),
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".into())
+}
+
+fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, StoreError> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(|error| {
+            StoreError::Unavailable(format!("no thread can be started: {}", error.kind()))
+        })
+}
+
+fn write_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>) {
+    let mut stopping = false;
+    while !stopping {
+        let Ok(Message::Run(first)) = jobs.recv() else {
+            return;
+        };
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match jobs.try_recv() {
+                Ok(Message::Run(job)) => group.push(job),
+                Ok(Message::Stop) => {
+                    stopping = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let failure = slot.commit(&mut group).err();
+        for job in group {
+            job.answer(failure.as_ref());
+        }
+    }
+}
+
+fn read_until_stopped(slot: &mut Slot, jobs: &Mutex<Receiver<Message>>) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Message::Run(mut job)) = next else {
+            return;
+        };
+        let failure = slot.read(job.as_mut()).err();
+        job.answer(failure.as_ref());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Writer,
+    Reader,
+}
+
+/// One thread's connection, and how to get another when it is spoilt.
+struct Slot {
+    path: PathBuf,
+    role: Role,
+    db: Option<Connection>,
+    survives: Survives,
+}
+
+impl Slot {
+    fn new(path: &Path, role: Role, db: Connection) -> Self {
+        Self {
+            path: path.to_owned(),
+            role,
+            db: Some(db),
+            survives: Survives::PowerLoss,
+        }
+    }
+
+    /// Runs `use_it` on the connection, opened anew where the last one was spoilt.
+    fn with<T>(
+        &mut self,
+        use_it: impl FnOnce(&Connection, &mut Survives) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => {
+                self.survives = Survives::PowerLoss;
+                open(&self.path, self.role, schema::verify)?
+            }
+        };
+        let outcome = use_it(&db, &mut self.survives);
+        if !outcome.as_ref().is_err_and(spoils_connection) {
+            self.db = Some(db);
+        }
+        outcome.map_err(|error| store_error(&error))
+    }
+
+    fn read(&mut self, job: &mut dyn Job) -> Result<(), StoreError> {
+        self.with(|db, _| job.run(db, now(db)?))
+    }
+
+    /// Runs the jobs in one transaction, as durable as the most careful of them asks.
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let survives = group
+            .iter()
+            .map(|job| job.survives())
+            .max()
+            .unwrap_or(Survives::PowerLoss);
+        self.with(|db, set| {
+            if *set != survives {
+                db.execute_batch(match survives {
+                    Survives::Crash => "PRAGMA synchronous = NORMAL",
+                    Survives::PowerLoss => "PRAGMA synchronous = FULL",
+                })?;
+                *set = survives;
+            }
+            let outcome = run_group(db, group);
+            if outcome.is_err() && !db.is_autocommit() {
+                let _ = db.execute_batch("ROLLBACK");
+            }
+            outcome
+        })
+    }
+}
+
+fn run_group(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    let execute = |sql| db.prepare_cached(sql)?.execute([]).map(drop);
+    execute("BEGIN IMMEDIATE")?;
+    // Read when the lock is held: waiting for it may have taken a second.
+    let now = now(db)?;
+    for job in group {
+        execute("SAVEPOINT job")?;
+        if let Err(error) = job.run(db, now) {
+            // A full or failing disk ends the whole transaction by itself.
+            if db.is_autocommit() || spoils_connection(&error) {
+                return Err(error);
+            }
+            execute("ROLLBACK TO job")?;
+        }
+        execute("RELEASE job")?;
+    }
+    execute("COMMIT")
+}
+
+/// The store's clock: milliseconds since 1970, as the machine says that all processes on the file share.
+fn now(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Opens a file that is there: it is neither created (its mode would be the umask's) nor is its name
+/// read as a URI. `look` comes before anything is written.
+fn open(
+    path: &Path,
+    role: Role,
+    look: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sql = |error| store_error(&error);
+    let db = Connection::open_with_flags(path, flags).map_err(sql)?;
+    db.busy_timeout(LOCK_WAIT).map_err(sql)?;
+    db.set_prepared_statement_cache_capacity(64);
+    look(&db)?;
+    match role {
+        Role::Writer => {
+            switch_to_wal(&db)?;
+            // `journal_size_limit`: a WAL that a burst made long shrinks again.
+            db.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216")
+        }
+        Role::Reader => db.execute_batch("PRAGMA query_only = ON"),
+    }
+    .map_err(sql)?;
+    Ok(db)
+}
+
+/// WAL is kept in the file. Two processes that open a new one together can't wait for each other by the
+/// busy handler at this step (SQLite answers busy at once), so it is tried for [`LOCK_WAIT`] here.
+fn switch_to_wal(db: &Connection) -> Result<(), StoreError> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| {
+            row.get::<_, String>(0)
+        });
+        match mode.map_err(|error| store_error(&error)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Err(StoreError::Unavailable(_)) | Ok(_) if waited < LOCK_WAIT => {}
+            Err(error) => return Err(error),
+            Ok(mode) => {
+                return Err(StoreError::Unusable(format!(
+                    "the file can't be kept in WAL mode (it is in `{mode}`): its file system lacks \
+                     shared memory"
+                )));
+            }
+        }
+        thread::sleep(PAUSE);
+        waited += PAUSE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::channel;
+
+    use futures_util::future::{join_all, poll_immediate};
+
+    use super::*;
+
+    type Work<T> = Box<dyn FnOnce(&Connection) -> rusqlite::Result<T> + Send>;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        worker: Worker,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let worker = Worker::start(&folder.path().join("a.db")).unwrap();
+            Self { folder, worker }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("a.db")
+        }
+
+        async fn write<T: Send + 'static>(
+            &self,
+            work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        ) -> Result<T, StoreError> {
+            self.worker
+                .write(Survives::PowerLoss, |db, _| work(db))
+                .await
+        }
+
+        /// Runs `jobs` as one group: they queue up behind a job that waits for them.
+        async fn write_together<T: Send + 'static>(
+            &self,
+            jobs: Vec<(Survives, Work<T>)>,
+        ) -> Vec<Result<T, StoreError>> {
+            let (open, gate) = channel();
+            let (started, running) = oneshot::channel();
+            let gate = self.write(move |_| {
+                let _ = started.send(());
+                Ok(gate.recv().is_ok())
+            });
+            let together = async {
+                running.await.unwrap();
+                let jobs = jobs
+                    .into_iter()
+                    .map(|(survives, job)| self.worker.write(survives, |db, _| job(db)));
+                let queued = async {
+                    // Polled after the jobs, which are in the queue then.
+                    open.send(()).unwrap();
+                };
+                tokio::join!(join_all(jobs), queued).0
+            };
+            let (_, answers) = tokio::join!(gate, together);
+            answers
+        }
+    }
+
+    fn add_user(name: &'static str) -> impl FnOnce(&Connection) -> rusqlite::Result<usize> + Send {
+        move |db| db.execute("INSERT INTO users (openid) VALUES (?1)", [name])
+    }
+
+    async fn users(fixture: &Fixture) -> Vec<String> {
+        let read = fixture.worker.read(|db, _| {
+            db.prepare("SELECT openid FROM users ORDER BY openid")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        });
+        read.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_job_that_fails_harms_no_other_of_its_group() {
+        let fixture = Fixture::new();
+        let answers = fixture
+            .write_together(vec![
+                (Survives::Crash, Box::new(add_user("a"))),
+                (
+                    Survives::Crash,
+                    Box::new(|db| {
+                        add_user("half")(db)?;
+                        add_user("half")(db)
+                    }),
+                ),
+                (Survives::Crash, Box::new(add_user("b"))),
+            ])
+            .await;
+        assert_eq!(answers[0], Ok(1));
+        assert!(matches!(answers[1], Err(StoreError::Unusable(_))));
+        assert_eq!(answers[2], Ok(1));
+        assert_eq!(users(&fixture).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_group_is_as_durable_as_its_most_careful_job_asks() {
+        let fixture = Fixture::new();
+        let level = || -> Work<i64> {
+            Box::new(|db| db.pragma_query_value(None, "synchronous", |row| row.get(0)))
+        };
+        for (group, expected) in [
+            (vec![Survives::Crash, Survives::Crash], 1),
+            (vec![Survives::Crash, Survives::PowerLoss], 2),
+            (vec![Survives::Crash], 1),
+        ] {
+            let jobs = group.iter().map(|&survives| (survives, level())).collect();
+            for found in fixture.write_together(jobs).await {
+                assert_eq!(found, Ok(expected), "{group:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_written_to_again_when_it_has_room() {
+        let fixture = Fixture::new();
+        fixture
+            .write(|db| {
+                let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                db.query_row(
+                    &format!("PRAGMA max_page_count = {}", pages + 3),
+                    [],
+                    |_| Ok(()),
+                )
+            })
+            .await
+            .unwrap();
+        let fill = |name: &'static str| {
+            move |db: &Connection| {
+                let large = "x".repeat(100_000);
+                db.execute(
+                    "INSERT INTO users (openid, profile) VALUES (?1, ?2)",
+                    (name, large),
+                )
+            }
+        };
+        let full = StoreError::Unavailable("the disk is full".into());
+        assert_eq!(fixture.write(fill("a")).await, Err(full.clone()));
+        assert_eq!(fixture.write(fill("b")).await, Err(full));
+        assert!(users(&fixture).await.is_empty(), "reads go on");
+
+        fixture
+            .write(|db| db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(())))
+            .await
+            .unwrap();
+        assert_eq!(fixture.write(fill("c")).await, Ok(1));
+        assert_eq!(users(&fixture).await, ["c"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_torn_in_service_is_told_and_used_again_once_restored() {
+        let fixture = Fixture::new();
+        fixture.write(add_user("a")).await.unwrap();
+        let path = fixture.path();
+        let checkpoint = Connection::open(&path).unwrap();
+        checkpoint
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .unwrap();
+        drop(checkpoint);
+        let whole = fs::read(&path).unwrap();
+
+        fs::write(&path, "").unwrap();
+        for _ in 0..2 {
+            match fixture.write(add_user("b")).await {
+                Err(StoreError::Unusable(text)) => assert!(text.contains("damaged"), "{text}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(fs::read(&path).unwrap().is_empty(), "no new store is made");
+
+        fs::write(&path, whole).unwrap();
+        assert_eq!(fixture.write(add_user("c")).await, Ok(1));
+        assert_eq!(users(&fixture).await, ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_refuses_at_once() {
+        let fixture = Fixture::new();
+        let (open, gate) = channel::<()>();
+        let (started, running) = oneshot::channel();
+        let blocked = fixture.write(move |_| {
+            let _ = started.send(());
+            Ok(gate.recv().is_ok())
+        });
+        let filling = async {
+            running.await.unwrap();
+            for _ in 0..QUEUE {
+                let queued = poll_immediate(fixture.write(|_| Ok(()))).await;
+                assert_eq!(queued, None, "it waits in the queue");
+            }
+            match fixture.write(|_| Ok(())).await {
+                Err(StoreError::Unavailable(text)) => assert!(text.contains("waiting"), "{text}"),
+                other => panic!("{other:?}"),
+            }
+            open.send(()).unwrap();
+        };
+        let (blocked, ()) = tokio::join!(blocked, filling);
+        assert_eq!(blocked, Ok(true));
+        assert_eq!(fixture.write(add_user("a")).await, Ok(1), "and takes again");
+    }
+}
