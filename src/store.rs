@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::wechat::id::{OpenId, UnionId};
 
+mod mongo;
 mod seal;
 mod sqlite;
 mod watch;
@@ -26,12 +27,16 @@ mod watch;
 pub use seal::{Sealed, StoreKey, UnsealError, Vault};
 
 /// What [`check_url`] expects.
-const URL_FORMS: &str = "expected `sqlite://PATH`";
+const URL_FORMS: &str = "expected `sqlite://PATH`, `mongodb://HOST[:PORT][,HOST…]/DATABASE` \
+                         or `mongodb+srv://HOST/DATABASE`";
 
 /// Opens the store that `url` names:
 ///
 /// - `sqlite://PATH`: the file `PATH`, taken as it is written, relative to the working directory
 ///   unless it begins with `/`. Made if it is missing; its folder must be there.
+/// - `mongodb://…`, `mongodb+srv://…`: MongoDB 4.4 or newer, a single server, a replica set or a
+///   sharded cluster. Without a database in the URL it is `offiaccount`. Reads from the primary,
+///   majority writes and retried writes are set here whatever the URL says.
 ///
 /// # Errors
 ///
@@ -39,8 +44,10 @@ const URL_FORMS: &str = "expected `sqlite://PATH`";
 /// again later may help; that is known within 3 s when nothing answers. No text holds a credential.
 pub async fn open(url: &str, metrics: StoreMetrics) -> Result<Arc<dyn Store>, StoreError> {
     check_url(url).map_err(StoreError::Unusable)?;
-    let path = url.strip_prefix("sqlite://").unwrap_or_default();
-    Ok(Arc::new(sqlite::Sqlite::open(path.into(), metrics).await?))
+    match url.strip_prefix("sqlite://") {
+        Some(path) => Ok(Arc::new(sqlite::Sqlite::open(path.into(), metrics).await?)),
+        None => Ok(Arc::new(mongo::Mongo::open(url, metrics).await?)),
+    }
 }
 
 /// Whether [`open`] understands `url`. Reaches for nothing.
@@ -63,6 +70,9 @@ pub fn check_url(url: &str) -> Result<(), String> {
             }
             _ => Ok(()),
         };
+    }
+    if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
+        return mongo::check_url(url);
     }
     Err(URL_FORMS.into())
 }
