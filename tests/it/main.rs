@@ -1,0 +1,6 @@
+//! The integration tests, one binary.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod mongod;
+mod store;
