@@ -1,11 +1,6 @@
-//! The integration tests: one binary, a file for each capability.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-#![allow(dead_code, reason = "wip")]
+//! The integration tests, one binary.
 
-mod helpers;
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod mongod;
-mod simulator;
+mod store;
