@@ -294,7 +294,7 @@ impl Inner {
                     tokio::time::sleep(LOOK_EVERY).await;
                     claim = within(
                         STORE_WITHIN,
-                        self.store.reclaim_message(key, &self.owner, LEASE),
+                        self.store.reclaim_message(key, &self.owner, LEASE, KEEP),
                     )
                     .await;
                 }

@@ -359,6 +359,16 @@ pub trait MessageStore: Send + Sync {
         keep: Duration,
     ) -> Result<Claim, StoreError>;
 
+    /// Looks again at a message that another was handling. As [`claim_message`](Self::claim_message),
+    /// but counts no delivery.
+    async fn reclaim_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+        keep: Duration,
+    ) -> Result<Claim, StoreError>;
+
     /// Makes one's own claim last `lease` from now. Returns whether it was still one's own and
     /// unfinished.
     async fn renew_message(

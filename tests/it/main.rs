@@ -1,6 +1,12 @@
-//! The integration tests, one binary.
+//! The integration tests: one binary, a file for each capability.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(dead_code, reason = "wip")]
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
+mod helpers;
 mod mongod;
+mod simulator;
 mod store;

@@ -5,6 +5,7 @@ use super::*;
 on_every_store! {
     of_many_deliveries_one_is_new_and_the_others_are_counted
     a_dead_handlers_message_is_taken_over_by_one
+    a_look_takes_over_and_counts_no_delivery
     a_renewed_claim_is_not_taken_over
     a_finished_message_gives_every_delivery_the_same_reply
     a_released_claim_is_handled_at_once
@@ -106,6 +107,34 @@ async fn a_dead_handlers_message_is_taken_over_by_one(place: Place) {
     assert_eq!(finished, Ok(true));
     let claimed = store.claim_message(&key, &dead, LONG, LONG).await;
     assert_eq!(claimed, Ok(Claim::Done(b"in time".to_vec())));
+}
+
+async fn a_look_takes_over_and_counts_no_delivery(place: Place) {
+    let store = place.open().await;
+    let key = digest(1);
+    store
+        .claim_message(&key, &owner(1), LONG, LONG)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let looked = store.reclaim_message(&key, &owner(2), LONG, LONG).await;
+        assert!(
+            matches!(looked, Ok(Claim::Running { deliveries: 1, .. })),
+            "{looked:?}"
+        );
+    }
+    store.release_message(&key, &owner(1)).await.unwrap();
+    let looked = store.reclaim_message(&key, &owner(2), LONG, LONG).await;
+    assert!(
+        matches!(looked, Ok(Claim::TakenOver { deliveries: 1, .. })),
+        "{looked:?}"
+    );
+    store
+        .finish_message(&key, &owner(2), b"done", LONG)
+        .await
+        .unwrap();
+    let looked = store.reclaim_message(&key, &owner(1), LONG, LONG).await;
+    assert_eq!(looked, Ok(Claim::Done(b"done".to_vec())));
 }
 
 async fn a_renewed_claim_is_not_taken_over(place: Place) {
