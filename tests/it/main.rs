@@ -10,5 +10,6 @@ mod bot;
 mod helpers;
 mod mongod;
 mod simulator;
+mod store;
 mod webhook;
 mod wire;
