@@ -9,6 +9,7 @@
 mod bot;
 mod helpers;
 mod mongod;
+mod server;
 mod simulator;
 mod store;
 mod webhook;
