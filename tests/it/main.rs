@@ -7,8 +7,10 @@
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
+mod cli;
 mod helpers;
 mod mongod;
+mod secrets;
 mod server;
 mod simulator;
 mod store;
