@@ -961,7 +961,7 @@ async fn duplicates_at_the_same_moment_join_one_handler() {
     let release = async {
         let joined = async || {
             let metrics = world.get("/metrics").await.text().await.unwrap();
-            metrics.contains("offiaccount_deliveries_total{answer=\"joined\"} 4")
+            metrics.contains("offiaccount_deliveries_repeated_total{found=\"joined\"} 4")
         };
         eventually(Duration::from_secs(3), joined).await;
         gate.add_permits(5);
