@@ -6,8 +6,10 @@
 )]
 #![allow(dead_code, reason = "wip")]
 
+mod bot;
 mod helpers;
 mod mongod;
+mod server;
 mod simulator;
 mod store;
 mod webhook;
