@@ -2,13 +2,12 @@
 //!
 //! Pictures of each go to `tests/.out`.
 
-mod demo;
 mod driver;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use demo::Demo;
+use crate::program::Program;
 use driver::{Browser, DESKTOP, PHONE, walk};
 
 /// The newest answer of the demo page.
@@ -16,11 +15,11 @@ const NEWEST: &str = ".entry:first-of-type";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_signs_in_and_all_five_buttons_answer() {
-    let demo = Demo::start();
+    let demo = Program::demo();
     let fans = demo.sim("fans").await;
     let fan = &fans[1];
     walk("buttons", async |browser| {
-        browser.goto(&demo.page).await;
+        browser.goto(demo.page()).await;
         assert_eq!(browser.text("#user-name").await, "未登录");
         assert_eq!(browser.text("#jssdk-state").await, "未配置");
         browser
@@ -35,7 +34,10 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
             .await;
 
         sign_in(browser, fan).await;
-        assert_eq!(browser.address().await.as_str(), format!("{}/", demo.page));
+        assert_eq!(
+            browser.address().await.as_str(),
+            format!("{}/", demo.page())
+        );
         browser
             .until("document.getElementById('user-picture').naturalWidth > 0")
             .await;
@@ -92,7 +94,7 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         assert_eq!(supported["checkResult"]["getNetworkType"], true);
 
         // What comes back after a reload is the session, not the page's memory.
-        browser.goto(&demo.page).await;
+        browser.goto(demo.page()).await;
         browser.find("#user[data-state=signed-in]").await;
         assert_eq!(browser.text("#user-name").await, str(&fan["nickname"]));
     })
@@ -102,10 +104,10 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
-    let demo = Demo::start();
+    let demo = Program::demo();
     let fans = demo.sim("fans").await;
     walk("declined", async |browser| {
-        browser.goto(&demo.page).await;
+        browser.goto(demo.page()).await;
         browser.press("#wx-login").await;
         browser.find("form .deny").await;
         browser
@@ -148,9 +150,9 @@ async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
-    let demo = Demo::start();
+    let demo = Program::demo();
     walk("wrong", async |browser| {
-        browser.goto(&demo.page).await;
+        browser.goto(demo.page()).await;
 
         // Nobody is signed in.
         browser.press("#get-user").await;
@@ -168,7 +170,7 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
 
         // WeChat refuses.
         let fault = json!({"path": "/cgi-bin/user/get", "errcode": 48001, "times": 1});
-        demo.change(Method::POST, "faults", fault).await;
+        demo.control(Method::POST, "faults", fault).await;
         browser.press("#get-followers").await;
         browser
             .find(&format!("{NEWEST}[data-call=getFollowers][data-ok=false]"))
@@ -182,7 +184,7 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
 
         // The page's host is not among the account's JS接口安全域名.
         let elsewhere = json!({"js_domains": ["elsewhere.example"]});
-        demo.change(Method::PUT, "account", elsewhere).await;
+        demo.control(Method::PUT, "account", elsewhere).await;
         browser.press("#get-jssdk-config").await;
         browser.find("#jssdk-state[data-state=error]").await;
         let state = browser.text("#jssdk-state").await;
@@ -218,7 +220,7 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
             .await;
 
         // Mended, the same page gets to ready.
-        demo.change(Method::PUT, "account", json!({"js_domains": ["127.0.0.1"]}))
+        demo.control(Method::PUT, "account", json!({"js_domains": ["127.0.0.1"]}))
             .await;
         browser.press("#get-jssdk-config").await;
         browser.find("#jssdk-state[data-state=ready]").await;
@@ -229,11 +231,11 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fan_chats_with_the_account_on_the_simulators_page() {
-    let demo = Demo::start();
+    let demo = Program::demo();
     let fans = demo.sim("fans").await;
     let fan = str(&fans[1]["nickname"]).to_owned();
     walk("chat", async |browser| {
-        browser.goto(&demo.page).await;
+        browser.goto(demo.page()).await;
         // So that the simulator has something to tell of.
         answer_of(browser, "#get-followers", "getFollowers").await;
         answer_of(browser, "#get-jssdk-config", "获取JSSDKConfig").await;
@@ -243,7 +245,7 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
         browser.look_on(DESKTOP).await;
         assert_eq!(
             browser.address().await.as_str(),
-            format!("{}/", demo.simulator)
+            format!("{}/", demo.simulator())
         );
         browser
             .until("document.querySelectorAll('#fan option').length > 1")
@@ -363,7 +365,7 @@ async fn said(browser: &Browser, count: usize, text: &str) {
 }
 
 /// Whether the fan at this place follows, as WeChat says it.
-async fn subscribe(demo: &Demo, place: usize) -> Value {
+async fn subscribe(demo: &Program, place: usize) -> Value {
     demo.sim("fans").await[place]["subscribe"].clone()
 }
 

@@ -7,7 +7,9 @@
 #![allow(dead_code, reason = "wip")]
 
 mod browser;
+mod foreign;
 mod helpers;
 mod mongod;
 mod parts;
+mod program;
 mod simulator;
