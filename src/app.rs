@@ -109,8 +109,10 @@ impl Application {
     }
 
     async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
+        if demo.is_none() {
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
         }
         bot.check().map_err(StartError::Bot)?;
         let metrics = Metrics::new()?;

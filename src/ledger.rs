@@ -212,7 +212,7 @@ impl Ledger {
     fn join_or_start(&self, key: Digest, message: Message) -> watch::Receiver<Progress> {
         let mut running = self.0.lock();
         if let Some(progress) = running.get(&key) {
-            self.0.metrics.count_delivery("joined");
+            self.0.metrics.count_repeat("joined");
             progress.send_modify(|progress| progress.deliveries += 1);
             return progress.subscribe();
         }
@@ -242,7 +242,7 @@ impl Inner {
     async fn work(&self, key: Digest, message: Message, progress: &watch::Sender<Progress>) {
         let reply = match self.claim(&key, progress).await {
             Claimed::Elsewhere(reply) => {
-                self.metrics.count_delivery("repeated");
+                self.metrics.count_repeat("kept");
                 progress.send_modify(|progress| progress.reply = Some(reply));
                 None
             }
@@ -294,7 +294,7 @@ impl Inner {
                     tokio::time::sleep(LOOK_EVERY).await;
                     claim = within(
                         STORE_WITHIN,
-                        self.store.reclaim_message(key, &self.owner, LEASE),
+                        self.store.reclaim_message(key, &self.owner, LEASE, KEEP),
                     )
                     .await;
                 }
@@ -327,14 +327,12 @@ impl Inner {
     /// Runs the bot. Whatever happens in it, there is a reply.
     async fn handle(&self, message: Message) -> Reply {
         let began = Instant::now();
-        let kind = &*label(&message).to_owned();
-        let (is_event, is_farewell) = (
-            message.is_event(),
-            message.event_name() == Some("unsubscribe"),
-        );
-        privacy::forget_if_demanded(&*self.store, &message).await;
         let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
-        let (reply, outcome) = match AssertUnwindSafe(self.bot.run(ctx)).catch_unwind().await {
+        let message = ctx.message();
+        let (kind, is_event) = (label(message), message.is_event());
+        let is_farewell = message.event_name() == Some("unsubscribe");
+        let running = AssertUnwindSafe(self.bot.run(ctx.clone())).catch_unwind();
+        let (reply, outcome) = match running.await {
             Ok(Ok(reply)) if reply == Reply::None || is_farewell => (Reply::None, "silent"),
             Ok(Ok(reply)) => (self.fit(reply, is_event), "answered"),
             Ok(Err(error)) => {
@@ -352,6 +350,8 @@ impl Inner {
                 (Reply::None, "panicked")
             }
         };
+        // Last, so that the handler still finds whom it says farewell to.
+        privacy::forget_if_demanded(&*self.store, message).await;
         let elapsed = began.elapsed();
         self.metrics.count_handled(kind, outcome, elapsed);
         tracing::debug!(

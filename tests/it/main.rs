@@ -13,3 +13,6 @@ mod mongod;
 mod parts;
 mod program;
 mod simulator;
+mod store;
+mod webhook;
+mod wire;
