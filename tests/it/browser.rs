@@ -15,7 +15,7 @@ const NEWEST: &str = ".entry:first-of-type";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_signs_in_and_all_five_buttons_answer() {
-    let demo = Program::demo();
+    let demo = Program::demo().await;
     let fans = demo.sim("fans").await;
     let fan = &fans[1];
     walk("buttons", async |browser| {
@@ -99,12 +99,12 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         assert_eq!(browser.text("#user-name").await, str(&fan["nickname"]));
     })
     .await;
-    demo.stop();
+    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
-    let demo = Program::demo();
+    let demo = Program::demo().await;
     let fans = demo.sim("fans").await;
     walk("declined", async |browser| {
         browser.goto(demo.page()).await;
@@ -145,12 +145,12 @@ async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
         assert_eq!(browser.text("#user-name").await, str(&fans[0]["nickname"]));
     })
     .await;
-    demo.stop();
+    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
-    let demo = Program::demo();
+    let demo = Program::demo().await;
     walk("wrong", async |browser| {
         browser.goto(demo.page()).await;
 
@@ -226,12 +226,12 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
         browser.find("#jssdk-state[data-state=ready]").await;
     })
     .await;
-    demo.stop();
+    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fan_chats_with_the_account_on_the_simulators_page() {
-    let demo = Program::demo();
+    let demo = Program::demo().await;
     let fans = demo.sim("fans").await;
     let fan = str(&fans[1]["nickname"]).to_owned();
     walk("chat", async |browser| {
@@ -245,7 +245,7 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
         browser.look_on(DESKTOP).await;
         assert_eq!(
             browser.address().await.as_str(),
-            format!("{}/", demo.simulator())
+            format!("{}/", demo.simulator)
         );
         browser
             .until("document.querySelectorAll('#fan option').length > 1")
@@ -316,7 +316,7 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
         said(browser, 3, "Hello <b>bold</b> & more").await;
     })
     .await;
-    demo.stop();
+    demo.stop().await;
 }
 
 /// Signs in from the demo page as this fan.

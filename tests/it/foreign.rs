@@ -119,7 +119,7 @@ async fn assert_koa_app_answers(aes_key: Option<&str>) {
     if let Some(key) = aes_key {
         arguments.extend(["--encoding-aes-key", key, "--mode", "safe"]);
     }
-    let platform = Program::simulate(&arguments);
+    let platform = Program::simulate(&arguments).await;
     let verified = platform.control(Method::POST, "verify", json!({})).await;
     assert_eq!(verified["ok"], true, "{verified}");
 
@@ -144,7 +144,7 @@ async fn assert_koa_app_answers(aes_key: Option<&str>) {
     let sent = act(json!({"MsgType": "event", "Event": "CLICK", "EventKey": "k"})).await;
     assert_eq!(sent["reply"], Value::Null, "{sent}");
     assert_eq!(sent["attempts"].as_array().unwrap().len(), 1, "{sent}");
-    platform.stop();
+    platform.stop().await;
 }
 
 fn messages_for(world: &World, aes_key: Option<&str>) -> Value {

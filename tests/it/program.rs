@@ -1,94 +1,47 @@
-//! The program itself, `offiaccount demo` and the like, as a process of its own.
-
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+//! The commands that bring a simulator: `offiaccount demo` and `offiaccount simulate`.
 
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::helpers::client;
+use crate::wire::Binary;
 
-/// How long it may take to print its addresses, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running program.
+/// One of the commands, running.
 pub(crate) struct Program {
-    /// The addresses that it printed, by the word before them.
-    urls: HashMap<String, String>,
-    /// Where it runs: no `.env` is there, and its temporary files go there.
-    folder: tempfile::TempDir,
-    child: Child,
+    /// The demo page's address; none with a simulator alone.
+    page: Option<String>,
+    /// The simulator's address.
+    pub(crate) simulator: String,
+    binary: Binary,
 }
 
 impl Program {
     /// Simulator and backend.
-    pub(crate) fn demo() -> Self {
-        let ports = ["--port", "0", "--simulator-port", "0"];
-        Self::start("demo", &ports, &["demo", "simulator"])
+    pub(crate) async fn demo() -> Self {
+        let mut binary = Binary::start(&["demo", "--port", "0", "--simulator-port", "0"], &[]);
+        let page = binary.says(r"demo page +(http://[0-9.:]+)").await;
+        Self {
+            page: Some(page),
+            simulator: binary.says(r"simulator +(http://[0-9.:]+)").await,
+            binary,
+        }
     }
 
     /// The simulator alone.
-    pub(crate) fn simulate(arguments: &[&str]) -> Self {
-        let mut all = vec!["--listen", "127.0.0.1:0"];
+    pub(crate) async fn simulate(arguments: &[&str]) -> Self {
+        let mut all = vec!["simulate", "--listen", "127.0.0.1:0"];
         all.extend(arguments);
-        Self::start("simulate", &all, &["simulator"])
-    }
-
-    fn start(subcommand: &str, arguments: &[&str], addresses: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_offiaccount"))
-            .arg(subcommand)
-            .args(arguments)
-            .current_dir(folder.path())
-            .env("TMPDIR", folder.path())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (lines, printed) = mpsc::channel();
-        // To the end: a program whose output nobody reads fails.
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let _ = lines.send(line);
-            }
-        });
-        let mut program = Self {
-            urls: HashMap::new(),
-            folder,
-            child,
-        };
-        let until = Instant::now() + PATIENCE;
-        while program.urls.len() < addresses.len() {
-            let left = until.saturating_duration_since(Instant::now());
-            let line = printed.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("{subcommand} printed no {addresses:?}"));
-            let url = line
-                .split_whitespace()
-                .find(|word| word.starts_with("http://"));
-            let label = line.split_whitespace().next();
-            if let (Some(label), Some(url)) = (label, url)
-                && addresses.contains(&label)
-            {
-                let url = url.trim_end_matches('/').to_owned();
-                program.urls.insert(label.to_owned(), url);
-            }
+        let mut binary = Binary::start(&all, &[]);
+        Self {
+            page: None,
+            simulator: binary.says(r"simulator +(http://[0-9.:]+)").await,
+            binary,
         }
-        program
     }
 
     /// The demo page's address.
     pub(crate) fn page(&self) -> &str {
-        &self.urls["demo"]
-    }
-
-    /// The simulator's address.
-    pub(crate) fn simulator(&self) -> &str {
-        &self.urls["simulator"]
+        self.page.as_deref().expect("the demo")
     }
 
     /// Asks the simulator's control side.
@@ -98,7 +51,7 @@ impl Program {
 
     /// Makes the simulator's control side do something.
     pub(crate) async fn control(&self, method: Method, path: &str, body: Value) -> Value {
-        let url = format!("{}/_sim/{path}", self.simulator());
+        let url = format!("{}/_sim/{path}", self.simulator);
         let mut request = client().request(method, url);
         if !body.is_null() {
             request = request.json(&body);
@@ -110,36 +63,20 @@ impl Program {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Stops it as SIGTERM does: it ends well and leaves nothing behind.
-    pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(sent.unwrap().success());
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < until, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        assert!(status.success(), "{status}");
-        let left: Vec<_> = std::fs::read_dir(self.folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .filter(|name| name != "log")
-            .collect();
+    /// Stops it as SIGTERM does: it ends well, and leaves nothing behind.
+    pub(crate) async fn stop(mut self) {
+        self.binary.signal("TERM");
+        let (code, _) = self.binary.ended().await;
+        assert_eq!(code, 0);
+        let left: Vec<_> = std::fs::read_dir(self.binary.folder()).unwrap().collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.folder.path().join("log"));
-            eprintln!("its log:\n{}", log.unwrap_or_default());
+            eprintln!("it said:\n{}", self.binary.output());
         }
     }
 }
