@@ -3,8 +3,12 @@
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
+mod browser;
+mod foreign;
 mod helpers;
 mod mongod;
+mod parts;
+mod program;
 mod server;
 mod simulator;
 mod store;
