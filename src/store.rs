@@ -232,6 +232,10 @@ pub trait UserStore: Send + Sync {
         grant: &OAuthGrant,
     ) -> Result<(), StoreError>;
 
+    /// Stores a refreshed grant over the last one, if the user is still stored: one who was forgotten
+    /// while the platform was asked stays so. Returns whether he was.
+    async fn renew_grant(&self, open_id: &OpenId, grant: &OAuthGrant) -> Result<bool, StoreError>;
+
     /// Keeps a copy of the profile. Does nothing if the user is not stored.
     async fn save_profile(
         &self,

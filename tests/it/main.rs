@@ -7,9 +7,13 @@
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
+mod browser;
 mod cli;
+mod foreign;
 mod helpers;
 mod mongod;
+mod parts;
+mod program;
 mod secrets;
 mod server;
 mod simulator;

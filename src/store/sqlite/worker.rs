@@ -580,15 +580,20 @@ mod tests {
         });
         let filling = async {
             running.await.unwrap();
-            for _ in 0..QUEUE {
-                let queued = poll_immediate(fixture.write(|_| Ok(()))).await;
-                assert_eq!(queued, None, "it waits in the queue");
+            let mut queued: Vec<_> = (0..QUEUE)
+                .map(|_| Box::pin(fixture.write(|_| Ok(()))))
+                .collect();
+            for write in &mut queued {
+                assert_eq!(poll_immediate(write).await, None, "it waits in the queue");
             }
             match fixture.write(|_| Ok(())).await {
                 Err(StoreError::Unavailable(text)) => assert!(text.contains("waiting"), "{text}"),
                 other => panic!("{other:?}"),
             }
             open.send(()).unwrap();
+            for write in queued {
+                assert_eq!(write.await, Ok(()));
+            }
         };
         let (blocked, ()) = tokio::join!(blocked, filling);
         assert_eq!(blocked, Ok(true));

@@ -6,6 +6,7 @@ on_every_store! {
     a_user_is_found_by_his_openid_with_his_last_grant
     a_grant_that_is_over_stays_readable
     a_profile_is_kept_for_known_users_only
+    a_refreshed_grant_does_not_bring_a_forgotten_user_back
     a_forgotten_user_leaves_no_grant_profile_or_session
     what_looks_like_a_query_is_data
 }
@@ -53,6 +54,26 @@ async fn a_grant_that_is_over_stays_readable(place: Place) {
     store.save_grant(&alice, None, &over).await.unwrap();
     let found = store.user(&alice).await.unwrap().unwrap();
     assert_eq!((found.union_id, found.grant), (None, Some(over)));
+}
+
+async fn a_refreshed_grant_does_not_bring_a_forgotten_user_back(place: Place) {
+    let store = place.open().await;
+    let alice = open_id("oAlice");
+    let (first, renewed) = (
+        grant("snsapi_userinfo", "first"),
+        grant("snsapi_userinfo", "renewed"),
+    );
+    assert_eq!(store.renew_grant(&alice, &first).await, Ok(false));
+    assert_eq!(store.user(&alice).await, Ok(None));
+
+    store.save_grant(&alice, None, &first).await.unwrap();
+    assert_eq!(store.renew_grant(&alice, &renewed).await, Ok(true));
+    let found = store.user(&alice).await.unwrap().unwrap().grant.unwrap();
+    assert_eq!(found.access_token, renewed.access_token);
+
+    store.forget_user(&alice).await.unwrap();
+    assert_eq!(store.renew_grant(&alice, &renewed).await, Ok(false));
+    assert_eq!(store.user(&alice).await, Ok(None));
 }
 
 async fn a_profile_is_kept_for_known_users_only(place: Place) {
