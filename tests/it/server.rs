@@ -181,6 +181,12 @@ async fn what_is_not_there_is_a_404_problem() {
     ] {
         is_problem(world.get(path).await, StatusCode::NOT_FOUND, "not_found").await;
     }
+    for line in ["OPTIONS *", "CONNECT a:443"] {
+        let request = format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = raw(&world.app.url, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
     let post = world.http.post(format!("{}/nothing", world.app.url));
     is_problem(world.send(post).await, StatusCode::NOT_FOUND, "not_found").await;
 }
