@@ -124,7 +124,8 @@ impl PublicUrl {
     /// Reads an absolute http or https URL without path, query and fragment.
     fn parse(text: &str) -> Result<Self, String> {
         let url = parse_http_url(text)?;
-        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if url.path() != "/" || url.query().is_some() || has_user {
             return Err("expected scheme and host alone, e.g. https://wx.example.com".into());
         }
         // `host_str` of an http URL is never none.
@@ -501,7 +502,7 @@ fn parse_aes_key(text: &str) -> Result<EncodingAesKey, String> {
 
 fn parse_host(text: &str) -> Result<String, String> {
     match Url::parse(&format!("http://{text}/")) {
-        Ok(url) if url.path() == "/" && url.port().is_none() && url.username().is_empty() => {
+        Ok(url) if url.port().is_none() && !text.contains(['@', '/', '\\', '?', '#']) => {
             Ok(url.host_str().unwrap_or_default().to_owned())
         }
         _ => Err(format!(

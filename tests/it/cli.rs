@@ -109,6 +109,10 @@ async fn settings_that_only_fail_together_are_refused_too() {
         ),
         ("STATIC_DIR", "/no/such/folder", "STATIC_DIR"),
         ("JSSDK_DOMAINS", "https://a.example", "JSSDK_DOMAINS"),
+        ("JSSDK_DOMAINS", "a.example,b.example?c", "JSSDK_DOMAINS"),
+        ("JSSDK_DOMAINS", "a.example:3000", "JSSDK_DOMAINS"),
+        ("PUBLIC_URL", "https://:a@b.example", "PUBLIC_URL"),
+        ("PUBLIC_URL", "https://b.example/path", "PUBLIC_URL"),
         ("WECHAT_TOKEN", "", "WECHAT_TOKEN: is missing"),
         ("WECHAT_APPSECRET", "  ", "WECHAT_APPSECRET: is missing"),
     ] {
