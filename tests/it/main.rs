@@ -1,18 +1,16 @@
 //! The integration tests: one binary, a file for each capability.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
 mod browser;
+mod cli;
 mod foreign;
 mod helpers;
 mod mongod;
 mod parts;
 mod program;
+mod secrets;
 mod server;
 mod simulator;
 mod store;
