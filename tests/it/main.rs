@@ -1,7 +1,18 @@
 //! The integration tests: one binary, a file for each capability.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 #![allow(dead_code, reason = "wip")]
 
 mod helpers;
+mod jssdk;
+mod management;
 mod mongod;
+mod oauth;
+mod restart;
 mod simulator;
+mod stored;
+mod tokens;
+mod visitor;
