@@ -18,10 +18,13 @@ pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> Ex
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(command) {
+    let code = match runtime.block_on(command) {
         Ok(code) => code,
         Err(error) => fail(&format!("{error:#}"), 1),
-    }
+    };
+    // Not waiting for blocking calls: a name that does not resolve takes longer than a stop may.
+    runtime.shutdown_background();
+    code
 }
 
 /// Says on standard error why it can't go on.
