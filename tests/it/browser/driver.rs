@@ -303,8 +303,6 @@ impl Browser {
 
     async fn assert_quiet_and_local(&self) {
         self.read_logs().await;
-        let complaints = self.complaints.borrow();
-        assert!(complaints.is_empty(), "the console: {complaints:#?}");
         let requested = self.requested.borrow();
         let seen = requested.iter().any(|url| url.scheme() == "http");
         assert!(seen, "nothing was recorded");
@@ -316,6 +314,8 @@ impl Browser {
             .map(Url::as_str)
             .collect();
         assert!(foreign.is_empty(), "asked for {foreign:#?}");
+        let complaints = self.complaints.borrow();
+        assert!(complaints.is_empty(), "the console: {complaints:#?}");
     }
 
     /// Takes over what is new in the logs of the console and of the network.
