@@ -78,8 +78,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ..usual
     };
     let simulator = Simulator::build(options)?;
+    let shutdown = shutdown_signal();
     announce(simulator.url());
-    simulator.run_until(shutdown_signal()).await?;
+    simulator.run_until(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,10 +15,9 @@ const NEWEST: &str = ".entry:first-of-type";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_signs_in_and_all_five_buttons_answer() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    let fan = &fans[1];
-    walk("buttons", async |browser| {
+    walk("buttons", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        let fan = &fans[1];
         browser.goto(demo.page()).await;
         assert_eq!(browser.text("#user-name").await, "未登录");
         assert_eq!(browser.text("#jssdk-state").await, "未配置");
@@ -99,14 +98,12 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         assert_eq!(browser.text("#user-name").await, str(&fan["nickname"]));
     })
     .await;
-    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    walk("declined", async |browser| {
+    walk("declined", async |demo, browser| {
+        let fans = demo.sim("fans").await;
         browser.goto(demo.page()).await;
         browser.press("#wx-login").await;
         browser.find("form .deny").await;
@@ -145,13 +142,11 @@ async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
         assert_eq!(browser.text("#user-name").await, str(&fans[0]["nickname"]));
     })
     .await;
-    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
-    let demo = Program::demo().await;
-    walk("wrong", async |browser| {
+    walk("wrong", async |demo, browser| {
         browser.goto(demo.page()).await;
 
         // Nobody is signed in.
@@ -226,15 +221,13 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
         browser.find("#jssdk-state[data-state=ready]").await;
     })
     .await;
-    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fan_chats_with_the_account_on_the_simulators_page() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    let fan = str(&fans[1]["nickname"]).to_owned();
-    walk("chat", async |browser| {
+    walk("chat", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        let fan = str(&fans[1]["nickname"]).to_owned();
         browser.goto(demo.page()).await;
         // So that the simulator has something to tell of.
         answer_of(browser, "#get-followers", "getFollowers").await;
@@ -267,10 +260,10 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
 
         browser.press("#unfollow").await;
         browser.find("#unfollow:disabled").await;
-        assert_eq!(subscribe(&demo, 1).await, 0);
+        assert_eq!(subscribe(demo, 1).await, 0);
         browser.press("#follow").await;
         browser.find("#follow:disabled").await;
-        assert_eq!(subscribe(&demo, 1).await, 1);
+        assert_eq!(subscribe(demo, 1).await, 1);
         browser
             .until("document.querySelectorAll('#pushes li').length === 4")
             .await;
@@ -316,7 +309,6 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
         said(browser, 3, "Hello <b>bold</b> & more").await;
     })
     .await;
-    demo.stop().await;
 }
 
 /// Signs in from the demo page as this fan.
