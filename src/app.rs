@@ -22,8 +22,10 @@ use crate::token::TokenCentre;
 use crate::web::{self, Backend, Demo, Files, PagePolicy};
 use crate::{key_file, server};
 
-/// From the signal to the end, the server's own drain included.
-const STOP_WITHIN: Duration = Duration::from_millis(4_300);
+/// From the signal to the end of all tasks, the server's own drain included.
+const STOP_WITHIN: Duration = Duration::from_millis(4_200);
+/// Closing the store after that.
+const CLOSE_WITHIN: Duration = Duration::from_millis(200);
 /// How often what has expired is deleted.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
@@ -228,9 +230,9 @@ impl Application {
             backend.api.tokens().close().await;
         };
         // What does not end in time is finished by the next delivery, holder or click elsewhere.
-        let _ = tokio::time::timeout_at(stop_at, ending).await;
-        backend.ledger.close(stop_at).await;
-        backend.store.close().await;
+        let ending = tokio::time::timeout_at(stop_at, ending);
+        let _ = futures_util::future::join(ending, backend.ledger.close(stop_at)).await;
+        let _ = tokio::time::timeout(CLOSE_WITHIN, backend.store.close()).await;
         tracing::info!("stopped");
     }
 }

@@ -242,13 +242,13 @@ impl Config {
         if account.token.expose().len() < 8 {
             warnings.push("WECHAT_TOKEN is under 8 characters: it is easy to guess, and whoever guesses it can send you messages in anyone's name".into());
         }
-        if !is_usual_app_id(account.app_id.as_str()) {
+        let is_real = self.platform.api_url.ends_with(".weixin.qq.com");
+        if is_real && !is_usual_app_id(account.app_id.as_str()) {
             warnings.push(format!(
                 "WECHAT_APPID {} does not look like `wx` and 16 hex digits: copy it again from the console",
                 account.app_id
             ));
         }
-        let is_real = self.platform.api_url.ends_with(".weixin.qq.com");
         if account.aes_key.is_none() && is_real {
             warnings.push("WECHAT_ENCODING_AES_KEY is not set: in 明文模式 the platform signs no body, so choose 安全模式 in the console and set it".into());
         }

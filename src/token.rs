@@ -208,7 +208,17 @@ impl TokenCentre {
                 return Ok(held.credential);
             }
         }
-        let flight = slot.take_off().await?;
+        let flight = match Arc::clone(&slot.flight).try_lock_owned() {
+            Ok(flight) => flight,
+            Err(_) => match self.stored_meanwhile(kind).await {
+                Some(credential) => return Ok(credential),
+                None => match slot.take_off().await {
+                    Ok(flight) => flight,
+                    // The flight may have been for another value than the stored one, which is good.
+                    Err(error) => return self.stored(kind).await.ok_or(error),
+                },
+            },
+        };
         if let Some(held) = slot.known().held.clone()
             && held.read_at.elapsed() < FRESH_FOR
             && held.credential.expires_in() > Duration::ZERO
@@ -302,6 +312,9 @@ impl TokenCentre {
         let centre = self.clone();
         let landing = self.0.tasks.spawn(async move {
             let landed = centre.obtain(kind, &need).await;
+            if let Err(error) = &landed {
+                centre.slot(kind).known().failed = Some((Instant::now(), error.clone()));
+            }
             drop(flight);
             landed
         });
@@ -401,6 +414,22 @@ impl TokenCentre {
         Ok(self.0.store.credential(&self.key(kind)).await?)
     }
 
+    /// What is stored, if it is good. Needs no flight.
+    async fn stored(&self, kind: Kind) -> Option<Credential> {
+        let stored = self.0.store.credential(&self.key(kind)).await.ok()?;
+        self.fitting(kind, &stored, &Need::Good)
+    }
+
+    /// While another caller's flight fetches, what is stored is served on, if this process knew a good
+    /// value not long ago. A cold one waits, or a thousand callers would read the store.
+    async fn stored_meanwhile(&self, kind: Kind) -> Option<Credential> {
+        let held = self.slot(kind).known().held.clone()?;
+        if held.credential.expires_in().is_zero() {
+            return None;
+        }
+        self.stored(kind).await
+    }
+
     /// Ends the life of a value that the platform refused, here and in the store, unless a newer one is
     /// stored.
     async fn expire(&self, kind: Kind, refused: &Secret) -> Result<(), ApiError> {
@@ -448,6 +477,12 @@ impl TokenCentre {
             if let Some(error) = self.blocked(kind, need) {
                 return self.still_good(kind, &stored, need).ok_or(error);
             }
+            // The lease is as long as one fetch. The token that a ticket's fetch needs may take another.
+            if kind != Kind::AccessToken
+                && let Err(error) = self.get_boxed(Kind::AccessToken).await
+            {
+                return self.still_good(kind, &stored, need).ok_or(error);
+            }
             match self
                 .0
                 .store
@@ -457,7 +492,7 @@ impl TokenCentre {
                 // Whoever held the lease before may have published between our look and our lease.
                 Lease::Held(stored) => match self.fitting(kind, &stored, need) {
                     Some(credential) => {
-                        self.0.store.release_credential(&key, &self.0.owner).await?;
+                        self.release(&key).await;
                         return Ok(credential);
                     }
                     None => match self.fetch_and_publish(kind, &stored, need).await {
@@ -465,11 +500,7 @@ impl TokenCentre {
                         // Another has published meanwhile: read it.
                         Ok(None) => {}
                         Err(error) => {
-                            if let Err(error) =
-                                self.0.store.release_credential(&key, &self.0.owner).await
-                            {
-                                tracing::debug!(%error, "the lease is left to run out");
-                            }
+                            self.release(&key).await;
                             return self.still_good(kind, &stored, need).ok_or(error);
                         }
                     },
@@ -487,6 +518,12 @@ impl TokenCentre {
             if Instant::now() >= give_up_at {
                 return Err(ApiError::Timeout);
             }
+        }
+    }
+
+    async fn release(&self, key: &str) {
+        if let Err(error) = self.0.store.release_credential(key, &self.0.owner).await {
+            tracing::debug!(%error, "the lease is left to run out");
         }
     }
 
@@ -657,15 +694,19 @@ impl TokenCentre {
 
     fn note_failure(&self, kind: Kind, error: &ApiError) {
         self.0.metrics.count_refresh(kind.name(), "failed");
-        // On the token's own call 40001 means a wrong secret, and a second try would fail alike.
-        let is_final = error.class() == Class::Operator
-            || (kind == Kind::AccessToken && error.errcode() == Some(40001));
+        let blocked_for = match (error.class(), error.errcode()) {
+            (Class::Operator | Class::Quota, _) => Some(BLOCKED_FOR),
+            // On the token's own call it means a wrong secret, and a second try would fail alike.
+            (_, Some(40001)) if kind == Kind::AccessToken => Some(BLOCKED_FOR),
+            // Too many calls in this minute.
+            (_, Some(45011)) => Some(Duration::from_secs(60)),
+            _ => None,
+        };
         let now = Instant::now();
         {
             let mut known = self.slot(kind).known();
-            known.failed = Some((now, error.clone()));
-            if is_final {
-                known.blocked = Some((now + BLOCKED_FOR, error.clone()));
+            if let Some(blocked_for) = blocked_for {
+                known.blocked = Some((now + blocked_for, error.clone()));
             }
             if let Some(held) = known.held.as_mut() {
                 held.refresh_at = now + REFRESH_AGAIN.mul_f64(rand::random_range(0.5..1.5));

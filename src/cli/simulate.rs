@@ -18,6 +18,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         env = "LISTEN",
+        hide_env_values = true,
         value_name = "IP:PORT",
         default_value = "127.0.0.1:4000"
     )]

@@ -82,6 +82,12 @@ impl Problem {
         )
     }
 
+    /// The same with 503: it is this instance that is not ready.
+    pub(super) fn not_ready(mut self) -> Self {
+        self.0.status = StatusCode::SERVICE_UNAVAILABLE;
+        self
+    }
+
     /// Where the user signs in again.
     pub(super) fn with_authorize_url(mut self, url: String) -> Self {
         self.0.authorize_url = Some(url);

@@ -6,13 +6,24 @@
 )]
 #![allow(dead_code, reason = "wip")]
 
+mod bot;
 mod browser;
+mod cli;
 mod foreign;
 mod helpers;
+mod jssdk;
+mod management;
 mod mongod;
+mod oauth;
 mod parts;
 mod program;
+mod restart;
+mod secrets;
+mod server;
 mod simulator;
 mod store;
+mod stored;
+mod tokens;
+mod visitor;
 mod webhook;
 mod wire;
