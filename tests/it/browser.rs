@@ -89,7 +89,15 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         browser
             .until("document.querySelectorAll('[data-ok=false]').length === 0")
             .await;
+        // On a phone the answers are below: a press brings them into sight.
+        browser.look_on(PHONE).await;
         let supported = answer_of(browser, "#check-js-api", "wx.checkJsApi").await;
+        let place = "document.querySelector('.entry').getBoundingClientRect().top / innerHeight";
+        browser
+            .until(&format!("{place} >= 0 && {place} < 0.9"))
+            .await;
+        browser.keep_picture("demo-answers-phone.png").await;
+        browser.look_on(DESKTOP).await;
         assert_eq!(supported["checkResult"]["getNetworkType"], true);
 
         // What comes back after a reload is the session, not the page's memory.
@@ -140,6 +148,44 @@ async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
         browser.press("#retry").await;
         allow(browser, &fans[0]).await;
         assert_eq!(browser.text("#user-name").await, str(&fans[0]["nickname"]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_wechat_refuses_is_told_with_what_support_asks_for() {
+    walk("refused", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        // WeChat takes no code.
+        let fault = json!({"path": "/sns/oauth2/access_token", "errcode": 40029, "times": 1});
+        demo.control(Method::POST, "faults", fault).await;
+        browser.goto(demo.page()).await;
+        browser.press("#wx-login").await;
+        consent(browser, &fans[0]).await;
+        browser.until("document.title === '登录失败'").await;
+        let foot = browser.text(".notice-foot").await;
+        assert!(
+            foot.contains("errcode 40029") && foot.contains("请求编号"),
+            "{foot}"
+        );
+        browser.expect_complaint("502").await;
+        browser
+            .pictures("notice-errcode", &[("phone", PHONE)])
+            .await;
+
+        // The page's host is not among the account's 网页授权域名: WeChat's own page says so.
+        let elsewhere = json!({"oauth_domains": ["elsewhere.example"]});
+        demo.control(Method::PUT, "account", elsewhere).await;
+        browser.press("#retry").await;
+        browser
+            .until("document.body.textContent.includes('10003')")
+            .await;
+        browser
+            .pictures(
+                "consent-refused",
+                &[("phone", PHONE), ("desktop-dark", DESKTOP.dark())],
+            )
+            .await;
     })
     .await;
 }
@@ -319,11 +365,14 @@ async fn sign_in(browser: &Browser, fan: &Value) {
 
 /// Chooses the fan on the consent page, consents, and waits for the demo page to know who it is.
 async fn allow(browser: &Browser, fan: &Value) {
-    browser
-        .press(&format!("input[value='{}']", str(&fan["openid"])))
-        .await;
-    browser.press("form .allow").await;
+    consent(browser, fan).await;
     browser.find("#user[data-state=signed-in]").await;
+}
+
+async fn consent(browser: &Browser, fan: &Value) {
+    let choice = format!("input[value='{}']", str(&fan["openid"]));
+    browser.press(&choice).await;
+    browser.press("form .allow").await;
 }
 
 /// Presses a button of the demo page: the body of the good answer that it brings.

@@ -383,7 +383,7 @@ async fn what_only_the_operator_can_mend_is_not_tried_again_and_the_cure_is_told
         let problem = expect_status(ticket, StatusCode::BAD_GATEWAY).await;
         assert_eq!(problem["errcode"], errcode);
         let ready = world.get("/readyz").await;
-        expect_status(ready, StatusCode::BAD_GATEWAY).await;
+        expect_status(ready, StatusCode::SERVICE_UNAVAILABLE).await;
         assert_eq!(world.calls(STABLE).await, 1, "{errcode}");
     }
 }
@@ -560,7 +560,7 @@ async fn readiness_tells_of_the_token() {
     let world = World::start().await;
     world.fault(STABLE, json!({"errcode": -1}), 2).await;
     let answer = world.get("/readyz").await;
-    let problem: Value = expect_status(answer, StatusCode::BAD_GATEWAY).await;
+    let problem: Value = expect_status(answer, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(problem["errcode"], -1);
     expect_status(world.get("/readyz").await, StatusCode::OK).await;
     // A platform slower than the probe is not asked anew by each probe.
