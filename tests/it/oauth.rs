@@ -491,18 +491,13 @@ async fn the_cookies_are_for_this_site_alone() {
 
 #[tokio::test]
 async fn behind_https_the_cookies_are_secure() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = free.local_addr().unwrap().to_string();
-    drop(free);
-    let mut setup = Setup::new().settings(|settings| {
-        settings.listen = Some(listen.clone());
-        settings.public_url = Some("https://wx.example.com".into());
-    });
+    let mut setup = Setup::new()
+        .settings(|settings| settings.public_url = Some("https://wx.example.com".into()));
     setup.simulator.oauth_domains = vec!["wx.example.com".into()];
     let world = setup.start().await;
     let fan = world.fan().await;
-    let near = |url: &str| url.replace("https://wx.example.com", &format!("http://{listen}"));
-    let visitor = Visitor::at(&format!("http://{listen}"));
+    let site = format!("http://{}", world.app.addr);
+    let visitor = Visitor::at(&site);
     let begun = visitor.open("/wxAuthorize").await;
     let browser = cookie(&begun, BROWSER).unwrap();
     assert!(browser.split("; ").any(|it| it == "Secure"), "{browser}");
@@ -510,7 +505,9 @@ async fn behind_https_the_cookies_are_secure() {
     let callback = visitor.decide(&consent, &fan, "allow").await;
     assert!(callback.starts_with("https://wx.example.com/wxCallback?"));
     // The browser would send a secure cookie to https alone.
-    let request = world.http.get(near(&callback));
+    let request = world
+        .http
+        .get(callback.replace("https://wx.example.com", &site));
     let pair = browser.split(';').next().unwrap();
     let answer = world.send(request.header("cookie", pair)).await;
     let session = cookie(&answer, SESSION).unwrap();
