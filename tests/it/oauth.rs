@@ -234,7 +234,9 @@ async fn a_callback_without_this_browsers_own_state_exchanges_nothing() {
     let world = World::start().await;
     let fan = world.fan().await;
     let visitor = Visitor::of(&world);
-    let callback = visitor.consent(PROFILE, &fan).await;
+    let begun = visitor.open("/wxAuthorize").await;
+    let consent = Url::parse(location(&begun)).unwrap();
+    let callback = visitor.decide(&consent, &fan, "allow").await;
     let code = parameter(&callback, "code").unwrap();
     let state = parameter(&callback, "state").unwrap();
     let stranger = Visitor::of(&world);
@@ -266,11 +268,16 @@ async fn a_callback_without_this_browsers_own_state_exchanges_nothing() {
         assert!(page.contains("重新登录"));
         assert!(!page.contains(&code) && !page.contains(&state));
     }
-    // A browser's name that is not under our signature.
+    // The browser's own name, but not under our signature.
+    let browser = cookie(&begun, BROWSER).unwrap();
+    let value = browser.split(['=', ';']).nth(1).unwrap();
+    let (name, signature) = value.split_once('.').unwrap();
     for forged in [
-        format!("{}.{}", "0".repeat(32), "0".repeat(64)),
-        "0".repeat(32),
-        ".".into(),
+        name.to_owned(),
+        format!("{name}."),
+        format!("{name}.{}", "0".repeat(signature.len())),
+        format!("{name}.{}", &signature[2..]),
+        format!("0{name}.{signature}"),
     ] {
         let request = world.http.get(&callback);
         let request = request.header("cookie", format!("{BROWSER}={forged}"));
@@ -431,6 +438,18 @@ async fn a_code_that_wechat_refuses_is_a_page_with_the_way_back() {
         assert_eq!(tries, 1, "a code is tried once");
         user(&visitor, StatusCode::UNAUTHORIZED).await;
     }
+}
+
+#[tokio::test]
+async fn what_only_the_operator_can_mend_is_not_explained_to_a_user() {
+    let setup = Setup::new().settings(|it| it.wechat_appsecret = Some("f".repeat(32)));
+    let world = setup.start().await;
+    let answer = Visitor::of(&world)
+        .sign_in(PROFILE, &world.fan().await)
+        .await;
+    let page = expect_page(answer, StatusCode::BAD_GATEWAY).await;
+    assert!(page.contains("errcode 40125") && page.contains("重新登录"));
+    assert!(!page.contains("WECHAT_") && !page.contains("ffff"));
 }
 
 #[tokio::test]
