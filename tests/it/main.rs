@@ -1,13 +1,10 @@
 //! The integration tests: one binary, a file for each capability.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
 mod browser;
+mod cli;
 mod foreign;
 mod helpers;
 mod jssdk;
@@ -17,6 +14,7 @@ mod oauth;
 mod parts;
 mod program;
 mod restart;
+mod secrets;
 mod server;
 mod simulator;
 mod store;
