@@ -210,13 +210,10 @@ impl TokenCentre {
         }
         let flight = match Arc::clone(&slot.flight).try_lock_owned() {
             Ok(flight) => flight,
-            Err(_) => match self.stored_meanwhile(kind).await {
+            // The flight may take its time, for a caller who will not have the stored value.
+            Err(_) => match self.stored(kind).await {
                 Some(credential) => return Ok(credential),
-                None => match slot.take_off().await {
-                    Ok(flight) => flight,
-                    // The flight may have been for another value than the stored one, which is good.
-                    Err(error) => return self.stored(kind).await.ok_or(error),
-                },
+                None => slot.take_off().await?,
             },
         };
         if let Some(held) = slot.known().held.clone()
@@ -418,16 +415,6 @@ impl TokenCentre {
     async fn stored(&self, kind: Kind) -> Option<Credential> {
         let stored = self.0.store.credential(&self.key(kind)).await.ok()?;
         self.fitting(kind, &stored, &Need::Good)
-    }
-
-    /// While another caller's flight fetches, what is stored is served on, if this process knew a good
-    /// value not long ago. A cold one waits, or a thousand callers would read the store.
-    async fn stored_meanwhile(&self, kind: Kind) -> Option<Credential> {
-        let held = self.slot(kind).known().held.clone()?;
-        if held.credential.expires_in().is_zero() {
-            return None;
-        }
-        self.stored(kind).await
     }
 
     /// Ends the life of a value that the platform refused, here and in the store, unless a newer one is

@@ -234,7 +234,9 @@ async fn a_callback_without_this_browsers_own_state_exchanges_nothing() {
     let world = World::start().await;
     let fan = world.fan().await;
     let visitor = Visitor::of(&world);
-    let callback = visitor.consent(PROFILE, &fan).await;
+    let begun = visitor.open("/wxAuthorize").await;
+    let consent = Url::parse(location(&begun)).unwrap();
+    let callback = visitor.decide(&consent, &fan, "allow").await;
     let code = parameter(&callback, "code").unwrap();
     let state = parameter(&callback, "state").unwrap();
     let stranger = Visitor::of(&world);
@@ -266,11 +268,16 @@ async fn a_callback_without_this_browsers_own_state_exchanges_nothing() {
         assert!(page.contains("重新登录"));
         assert!(!page.contains(&code) && !page.contains(&state));
     }
-    // A browser's name that is not under our signature.
+    // The browser's own name, but not under our signature.
+    let browser = cookie(&begun, BROWSER).unwrap();
+    let value = browser.split(['=', ';']).nth(1).unwrap();
+    let (name, signature) = value.split_once('.').unwrap();
     for forged in [
-        format!("{}.{}", "0".repeat(32), "0".repeat(64)),
-        "0".repeat(32),
-        ".".into(),
+        name.to_owned(),
+        format!("{name}."),
+        format!("{name}.{}", "0".repeat(signature.len())),
+        format!("{name}.{}", &signature[2..]),
+        format!("0{name}.{signature}"),
     ] {
         let request = world.http.get(&callback);
         let request = request.header("cookie", format!("{BROWSER}={forged}"));
@@ -434,6 +441,18 @@ async fn a_code_that_wechat_refuses_is_a_page_with_the_way_back() {
 }
 
 #[tokio::test]
+async fn what_only_the_operator_can_mend_is_not_explained_to_a_user() {
+    let setup = Setup::new().settings(|it| it.wechat_appsecret = Some("f".repeat(32)));
+    let world = setup.start().await;
+    let answer = Visitor::of(&world)
+        .sign_in(PROFILE, &world.fan().await)
+        .await;
+    let page = expect_page(answer, StatusCode::BAD_GATEWAY).await;
+    assert!(page.contains("errcode 40125") && page.contains("重新登录"));
+    assert!(!page.contains("WECHAT_") && !page.contains("ffff"));
+}
+
+#[tokio::test]
 async fn nonsense_for_a_code_is_a_page_too() {
     let world = World::start().await;
     let fan = world.fan().await;
@@ -491,18 +510,13 @@ async fn the_cookies_are_for_this_site_alone() {
 
 #[tokio::test]
 async fn behind_https_the_cookies_are_secure() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = free.local_addr().unwrap().to_string();
-    drop(free);
-    let mut setup = Setup::new().settings(|settings| {
-        settings.listen = Some(listen.clone());
-        settings.public_url = Some("https://wx.example.com".into());
-    });
+    let mut setup = Setup::new()
+        .settings(|settings| settings.public_url = Some("https://wx.example.com".into()));
     setup.simulator.oauth_domains = vec!["wx.example.com".into()];
     let world = setup.start().await;
     let fan = world.fan().await;
-    let near = |url: &str| url.replace("https://wx.example.com", &format!("http://{listen}"));
-    let visitor = Visitor::at(&format!("http://{listen}"));
+    let site = format!("http://{}", world.app.addr);
+    let visitor = Visitor::at(&site);
     let begun = visitor.open("/wxAuthorize").await;
     let browser = cookie(&begun, BROWSER).unwrap();
     assert!(browser.split("; ").any(|it| it == "Secure"), "{browser}");
@@ -510,7 +524,9 @@ async fn behind_https_the_cookies_are_secure() {
     let callback = visitor.decide(&consent, &fan, "allow").await;
     assert!(callback.starts_with("https://wx.example.com/wxCallback?"));
     // The browser would send a secure cookie to https alone.
-    let request = world.http.get(near(&callback));
+    let request = world
+        .http
+        .get(callback.replace("https://wx.example.com", &site));
     let pair = browser.split(';').next().unwrap();
     let answer = world.send(request.header("cookie", pair)).await;
     let session = cookie(&answer, SESSION).unwrap();

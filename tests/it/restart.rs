@@ -1,6 +1,5 @@
 //! What lasts: over a restart, between instances on one store, and past one that is killed.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use offiaccount::Bot;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::helpers::{ADMIN_TOKEN, App, World, client, eventually, expect_status};
 use crate::stored::Stored;
 use crate::visitor::{Visitor, location};
+use crate::wire::Binary;
 
 const TOKEN: &str = "/cgi-bin/stable_token";
 const TICKET: &str = "/cgi-bin/ticket/getticket";
@@ -142,79 +142,44 @@ async fn the_key_made_beside_the_embedded_store_is_found_again() {
 }
 
 /// The program itself, in a process of its own that can be killed.
-struct Process {
-    url: String,
-    child: Child,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may be dead already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    async fn serve(settings: &Settings, http: &Client) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listen = free.local_addr().unwrap().to_string();
-        drop(free);
-        let folder = std::env::temp_dir();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_offiaccount"));
-        command
-            .arg("serve")
-            .current_dir(folder)
-            .env_clear()
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        for (name, value) in [
-            ("LISTEN", &Some(listen.clone())),
-            ("WECHAT_APPID", &settings.wechat_appid),
-            ("WECHAT_APPSECRET", &settings.wechat_appsecret),
-            ("WECHAT_TOKEN", &settings.wechat_token),
-            ("WECHAT_API_URL", &settings.wechat_api_url),
-            ("WECHAT_OPEN_URL", &settings.wechat_open_url),
-            ("DATABASE_URL", &settings.database_url),
-            ("STORE_KEY", &settings.store_key),
-            ("ADMIN_TOKEN", &settings.admin_token),
-        ] {
-            command.env(name, value.as_ref().unwrap());
-        }
-        let child = command.spawn().unwrap();
-        let url = format!("http://{listen}");
-        let process = Self { url, child };
-        eventually(Duration::from_secs(20), async || {
-            let answer = http.get(format!("{}/healthz", process.url)).send().await;
-            answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
-        })
-        .await;
-        process
-    }
+async fn serve(settings: &Settings) -> (Binary, String) {
+    let value = |setting: &Option<String>| setting.clone().unwrap();
+    let mut binary = Binary::start(
+        &["serve"],
+        &[
+            ("LISTEN", "127.0.0.1:0"),
+            ("LOG_FORMAT", "json"),
+            ("WECHAT_APPID", &value(&settings.wechat_appid)),
+            ("WECHAT_APPSECRET", &value(&settings.wechat_appsecret)),
+            ("WECHAT_TOKEN", &value(&settings.wechat_token)),
+            ("WECHAT_API_URL", &value(&settings.wechat_api_url)),
+            ("WECHAT_OPEN_URL", &value(&settings.wechat_open_url)),
+            ("DATABASE_URL", &value(&settings.database_url)),
+            ("STORE_KEY", &value(&settings.store_key)),
+            ("ADMIN_TOKEN", ADMIN_TOKEN),
+        ],
+    );
+    let url = binary.url().await;
+    (binary, url)
 }
 
 #[tokio::test]
 async fn after_the_fetching_instance_is_killed_another_has_a_token_within_8_seconds() {
     let world = World::start().await;
-    let http = client();
-    let mut holder = Process::serve(&world.settings, &http).await;
-    let heir = Process::serve(&world.settings, &http).await;
+    let (holder, at_holder) = serve(&world.settings).await;
+    let (_heir, at_heir) = serve(&world.settings).await;
     world.fault(TOKEN, json!({"delay_ms": 20_000}), 1).await;
-    let asking = {
-        let (http, url) = (http.clone(), holder.url.clone());
-        tokio::spawn(async move {
-            let request = http.get(format!("{url}/getTokens"));
-            request.bearer_auth(ADMIN_TOKEN).send().await.map(drop)
-        })
-    };
+    let http = client();
+    let request = http.get(format!("{at_holder}/getTokens"));
+    let asking = tokio::spawn(request.bearer_auth(ADMIN_TOKEN).send());
     eventually(Duration::from_secs(2), async || {
         world.calls(TOKEN).await == 1
     })
     .await;
-    holder.child.kill().unwrap();
+    holder.signal("KILL");
     let killed = Instant::now();
     assert!(asking.await.unwrap().is_err(), "its caller lost it");
-    token_of(&http, &heir.url).await;
+    token_of(&http, &at_heir).await;
     let took = killed.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
     // It waited for the lease, which the dead one held.

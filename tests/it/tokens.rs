@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use offiaccount::Bot;
 use reqwest::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{ADMIN_TOKEN, App, Setup, World, eventually, expect_status};
+use crate::mongod::Mongod;
 use crate::stored::{CREDENTIAL_EXPIRES, CREDENTIAL_PUBLISHED, Stored, When};
 
 const STABLE: &str = "/cgi-bin/stable_token";
@@ -282,50 +283,36 @@ async fn while_the_platform_refuses_a_new_token_the_old_one_stays_in_service() {
     assert_ne!(world.refreshed(&old).await, old);
 }
 
-/// Reports a token while the platform is silent.
-async fn report_to_silence(world: &World, url: &str, token: &str) {
-    let request = world.http.post(format!("{url}/refreshTokens"));
-    let request = request.bearer_auth(ADMIN_TOKEN);
-    let began = Instant::now();
-    let answer = world.send(request.json(&json!({"access_token": token})));
-    expect_status(answer.await, StatusCode::GATEWAY_TIMEOUT).await;
-    let took = began.elapsed();
-    assert!(
-        (6..9).contains(&took.as_secs()),
-        "two tries of 3 s: {took:?}"
-    );
-}
-
 #[tokio::test]
 async fn while_the_platform_is_silent_the_old_token_is_served_without_a_wait() {
     let world = World::start().await;
     let old = world.token().await;
+    // One that knows no token yet when it is told that the stored one failed.
+    let cold = world.second().await;
     world.fault(STABLE, json!({"delay_ms": 20_000}), 9).await;
-    tokio::join!(report_to_silence(&world, &world.app.url, &old), async {
-        // After 2 s a look at the store is due, while the report is still under way.
-        let until = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < until {
-            let asked = Instant::now();
-            assert_eq!(world.token().await, old);
-            assert!(asked.elapsed() < Duration::from_secs(1), "a caller waited");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    assert_eq!(world.token().await, old);
-}
-
-#[tokio::test]
-async fn an_instance_that_knows_no_token_yet_serves_the_stored_one_when_another_caller_fails() {
-    let world = World::start().await;
-    let (cold, old) = (world.second().await, world.token().await);
-    world.fault(STABLE, json!({"delay_ms": 20_000}), 9).await;
-    tokio::join!(report_to_silence(&world, &cold.url, &old), async {
+    let report = async {
+        let request = world.http.post(format!("{}/refreshTokens", cold.url));
+        let request = request.bearer_auth(ADMIN_TOKEN);
+        let began = Instant::now();
+        let answer = world.send(request.json(&json!({"access_token": old})));
+        expect_status(answer.await, StatusCode::GATEWAY_TIMEOUT).await;
+        let took = began.elapsed().as_secs();
+        assert!((6..9).contains(&took), "two tries of 3 s: {took} s");
+    };
+    let serve = async {
         eventually(Duration::from_secs(2), async || {
             world.calls(STABLE).await == 2
         })
         .await;
-        assert_eq!(world.token_at(&cold.url).await, old);
-    });
+        for url in [&cold.url, &world.app.url, &cold.url] {
+            let asked = Instant::now();
+            assert_eq!(world.token_at(url).await, old);
+            assert!(asked.elapsed() < Duration::from_secs(1), "a caller waited");
+        }
+    };
+    tokio::join!(report, serve);
+    assert_eq!(world.calls(STABLE).await, 3);
+    assert_eq!(world.token_at(&cold.url).await, old);
 }
 
 #[tokio::test]
@@ -383,7 +370,8 @@ async fn what_only_the_operator_can_mend_is_not_tried_again_and_the_cure_is_told
         let problem = expect_status(ticket, StatusCode::BAD_GATEWAY).await;
         assert_eq!(problem["errcode"], errcode);
         let ready = world.get("/readyz").await;
-        expect_status(ready, StatusCode::SERVICE_UNAVAILABLE).await;
+        let problem = expect_status(ready, StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(problem["errcode"], errcode);
         assert_eq!(world.calls(STABLE).await, 1, "{errcode}");
     }
 }
@@ -522,6 +510,65 @@ async fn a_caller_that_goes_away_does_not_cut_a_fetch_short() {
     assert_eq!(world.calls(CLASSIC).await, 1);
 }
 
+/// A store that takes no writes until this is dropped.
+enum Stuck {
+    Sqlite { _lock: rusqlite::Connection },
+    Mongo(Mongod),
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        if let Self::Mongo(server) = self {
+            server.signal("CONT");
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_stuck_all_callers_share_one_failure() {
+    let is_mongo = std::env::var("OFFIACCOUNT_TEST_STORE").as_deref() == Ok("mongodb");
+    // A server of its own: the other tests' goes on.
+    let server = is_mongo.then(|| Mongod::start(&[]));
+    let url = server
+        .as_ref()
+        .map(|it| format!("mongodb://{}/it", it.host()));
+    let world = Setup::new()
+        .settings(|settings| settings.database_url = url)
+        .start()
+        .await;
+    let stuck = match (server, Stored::of(&world.settings).await) {
+        (Some(server), _) => {
+            server.signal("STOP");
+            Stuck::Mongo(server)
+        }
+        (None, Stored::Sqlite(path)) => {
+            let lock = rusqlite::Connection::open(path).unwrap();
+            lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+            Stuck::Sqlite { _lock: lock }
+        }
+        (None, Stored::Mongo(_)) => unreachable!("a server was started"),
+    };
+    let began = Instant::now();
+    let answers = join_all((0..30).map(|_| world.manage("/getTokens"))).await;
+    for answer in answers {
+        let problem = expect_status(answer, StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(problem["code"], "store_unavailable");
+    }
+    // A second or five for one of them, and the others with it.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    assert_eq!(
+        world.calls(STABLE).await,
+        0,
+        "nobody fetches without a lease"
+    );
+    drop(stuck);
+    eventually(Duration::from_secs(15), async || {
+        world.manage("/getTokens").await.status() == StatusCode::OK
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn tokens_and_tickets_are_sealed_at_rest() {
     let world = World::start().await;
@@ -560,7 +607,7 @@ async fn readiness_tells_of_the_token() {
     let world = World::start().await;
     world.fault(STABLE, json!({"errcode": -1}), 2).await;
     let answer = world.get("/readyz").await;
-    let problem: Value = expect_status(answer, StatusCode::SERVICE_UNAVAILABLE).await;
+    let problem = expect_status(answer, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(problem["errcode"], -1);
     expect_status(world.get("/readyz").await, StatusCode::OK).await;
     // A platform slower than the probe is not asked anew by each probe.
