@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Credential, FETCH_DEADLINE, FORCE_EVERY, Kind, Need, TokenCentre};
+use super::obtain::Need;
+use super::{Credential, Kind, TokenCentre};
 use crate::api::{ApiError, Call, Class, Number};
 use crate::config::TokenMode;
 use crate::secret::Secret;
 
+/// One try of a fetch.
+const FETCH_DEADLINE: Duration = Duration::from_secs(3);
+/// The shortest time between two values forced from the platform: it allows one in 30 s, 20 a day.
+const FORCE_EVERY: Duration = Duration::from_secs(60);
 /// The platform never promises more.
 const LONGEST_LIFE: Duration = Duration::from_secs(7200);
 const TRIES: u32 = 2;
