@@ -511,12 +511,12 @@ async fn a_caller_that_goes_away_does_not_cut_a_fetch_short() {
 }
 
 /// A store that takes no writes until this is dropped.
-enum Stuck {
+enum Stuck<'a> {
     Sqlite { _lock: rusqlite::Connection },
-    Mongo(Mongod),
+    Mongo(&'a Mongod),
 }
 
-impl Drop for Stuck {
+impl Drop for Stuck<'_> {
     fn drop(&mut self) {
         if let Self::Mongo(server) = self {
             server.signal("CONT");
@@ -536,7 +536,7 @@ async fn while_the_store_is_stuck_all_callers_share_one_failure() {
         .settings(|settings| settings.database_url = url)
         .start()
         .await;
-    let stuck = match (server, Stored::of(&world.settings).await) {
+    let stuck = match (&server, Stored::of(&world.settings).await) {
         (Some(server), _) => {
             server.signal("STOP");
             Stuck::Mongo(server)
