@@ -68,17 +68,19 @@ impl TokenCentre {
         }
     }
 
-    /// Reads the store. The holder of a value that the store does not have yet writes it first.
+    /// Reads the store. The holder of a value that the store does not have yet writes it first; while
+    /// that fails, what is stored is older than what is known here.
     async fn read(&self, kind: Kind) -> Result<StoredCredential, ApiError> {
-        let unpublished = self
-            .slot(kind)
-            .known()
-            .held
-            .clone()
-            .filter(|held| held.is_unpublished);
-        if let Some(held) = unpublished {
+        let unpublished = || {
+            let held = self.slot(kind).known().held.clone();
+            held.filter(|held| held.is_unpublished)
+        };
+        if let Some(held) = unpublished() {
             self.publish(kind, held.generation - 1, &held.credential)
                 .await;
+            if unpublished().is_some() {
+                return Err(ApiError::Store("it does not take the newest value".into()));
+            }
         }
         Ok(self.0.store.credential(&self.key(kind)).await?)
     }
