@@ -9,15 +9,19 @@
 //!
 //! # Layout
 //!
-//! - `account`, `fans`, `tokens`, `grants`, `clock`, `mint`, `faults`, `chat`: what the platform knows.
+//! - `platform` and what it holds: `account`, `fans`, `tags`, `menu`, `qrcodes`, `agents`, `templates`,
+//!   `mass`, `media`, `articles`, `comments`, `tokens`, `grants`, `quotas`, `faults`, `chat`, `clock`, `mint`.
 //! - `api`: the server API, one declaration per endpoint.
-//! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback.
-//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page.
+//! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback. `outbox`: events to come.
+//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `openapi`: all of it as a document.
 
 mod account;
+mod agents;
 mod api;
+mod articles;
 mod chat;
 mod clock;
+mod comments;
 mod control;
 mod errcode;
 mod fans;
@@ -26,11 +30,21 @@ mod grants;
 mod guard;
 mod http;
 mod jssdk;
+mod mass;
+mod media;
+mod menu;
 mod mint;
 mod oauth;
+mod openapi;
+mod outbox;
 mod page;
+mod picture;
 mod platform;
 mod push;
+mod qrcodes;
+mod quotas;
+mod tags;
+mod templates;
 mod tokens;
 
 use std::fmt;
@@ -40,6 +54,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poem::{Endpoint, Request, Response};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -119,6 +134,7 @@ impl Options {
             limits: self.limits,
             oauth_domains: self.oauth_domains.clone(),
             js_domains: self.js_domains.clone(),
+            ip_whitelist: Vec::new(),
         };
         account.check().map_err(SimulatorError::Options)?;
         Ok(account)
@@ -169,12 +185,21 @@ struct World {
     platform: Mutex<Platform>,
     deliveries: TaskTracker,
     closing: CancellationToken,
+    /// Something may have become due: an event was left in the outbox, or the clock moved.
+    stirred: Notify,
+    /// A delivery came to its end.
+    pushed: Notify,
 }
 
 impl World {
     /// A panic in a handler leaves the state as far as it got; the others go on with it.
     fn platform(&self) -> MutexGuard<'_, Platform> {
         self.platform.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the outbox be looked through.
+    fn stir(&self) {
+        self.stirred.notify_one();
     }
 
     /// As at the start, whatever `/_sim` changed.
@@ -229,6 +254,8 @@ impl Simulator {
             platform: Mutex::new(platform),
             deliveries: TaskTracker::new(),
             closing: CancellationToken::new(),
+            stirred: Notify::new(),
+            pushed: Notify::new(),
         };
         Ok(Self {
             listener,
@@ -266,6 +293,8 @@ impl Simulator {
         let closing = self.world.closing.clone();
         let site = Site(self.world.clone());
         let serving = tokio::spawn(server::serve(listener, site, server::Load::new(), closing));
+        let events = push::release_events(self.world.clone());
+        self.world.deliveries.spawn(events);
         shutdown.await;
         self.world.closing.cancel();
         if let Err(error) = serving.await {
@@ -301,6 +330,7 @@ impl Endpoint for Site {
             _ if path.starts_with("/_sim/") => control::answer(world, request).await,
             _ if path.starts_with("/sim/") => page::asset(&path),
             _ if path.starts_with("/mmopen/") => page::head_image(world, &path),
+            _ if path.starts_with("/mmbiz/") => picture::answer(world, &path),
             "/connect/oauth2/authorize" => oauth::answer(world, request).await,
             _ if path.starts_with("/open/js/") => jssdk::script(world, &path).await,
             _ if path.starts_with("/sdk/") => jssdk::answer(world, request).await,

@@ -95,7 +95,7 @@ fn pre_verify(platform: &mut Platform, asked: &Value) -> Value {
         "invalid url domain"
     } else if ticket.is_empty() || !expected.is_some_and(|expected| expected.matches(&given)) {
         "invalid signature"
-    } else if !platform.account.kind.grants(Right::Service) {
+    } else if !platform.account.kind.grants(Right::Certified) {
         "permission denied"
     } else {
         "ok"

@@ -7,7 +7,16 @@
 )]
 
 mod api;
+mod articles;
 mod control;
+mod customer_service;
+mod endpoints;
+mod mass;
+mod media;
+mod menu;
 mod oauth;
 mod push;
+mod quotas;
+mod tags;
+mod templates;
 mod world;
