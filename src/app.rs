@@ -22,8 +22,10 @@ use crate::token::TokenCentre;
 use crate::web::{self, Backend, Demo, Files, PagePolicy};
 use crate::{key_file, server};
 
-/// From the signal to the end, the server's own drain included.
-const STOP_WITHIN: Duration = Duration::from_millis(4_300);
+/// From the signal to the end of all tasks, the server's own drain included.
+const STOP_WITHIN: Duration = Duration::from_millis(4_200);
+/// Closing the store after that.
+const CLOSE_WITHIN: Duration = Duration::from_millis(200);
 /// How often what has expired is deleted.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
@@ -228,9 +230,9 @@ impl Application {
             backend.api.tokens().close().await;
         };
         // What does not end in time is finished by the next delivery, holder or click elsewhere.
-        let _ = tokio::time::timeout_at(stop_at, ending).await;
-        backend.ledger.close(stop_at).await;
-        backend.store.close().await;
+        let ending = tokio::time::timeout_at(stop_at, ending);
+        let _ = futures_util::future::join(ending, backend.ledger.close(stop_at)).await;
+        let _ = tokio::time::timeout(CLOSE_WITHIN, backend.store.close()).await;
         tracing::info!("stopped");
     }
 }
@@ -271,26 +273,32 @@ pub async fn serve(config: Config, bot: Bot) -> Result<(), StartError> {
 }
 
 /// Waits for SIGTERM or Ctrl-C. A second signal ends the process at once.
-pub async fn shutdown_signal() {
+///
+/// It listens from the call on, not from the first await: what must be cleaned up can be begun after.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        tracing::error!("signals can't be listened to: the process ends only by SIGKILL");
-        return std::future::pending().await;
-    };
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    next().await;
-    tokio::spawn(async move {
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+            tracing::error!("signals can't be listened to: the process ends only by SIGKILL");
+            return std::future::pending().await;
+        };
+        let mut next = async move || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
         next().await;
-        tracing::warn!("a second signal: stopping at once");
-        std::process::exit(130);
-    });
+        tokio::spawn(async move {
+            next().await;
+            tracing::warn!("a second signal: stopping at once");
+            std::process::exit(130);
+        });
+    }
 }

@@ -44,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Each store operation on the way to an answer.
 const STORE_WITHIN: Duration = Duration::from_millis(1_200);
+/// Giving claims back, at the end of the process.
+const RELEASE_WITHIN: Duration = Duration::from_millis(300);
 /// How long a reply that the store does not take is remembered here.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 const KEEP_AGAIN_EVERY: Duration = Duration::from_secs(1);
@@ -133,6 +135,7 @@ impl Ledger {
     pub async fn deliver(&self, message: Message) -> Answer {
         let arrived = Instant::now();
         let key = Digest(message.ledger_key());
+        let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
         let mut progress = self.join_or_start(key, message);
         let hold = tokio::time::sleep_until((arrived + HOLD_FOR).into());
         let answer = tokio::time::sleep_until((arrived + ANSWER_WITHIN).into());
@@ -155,13 +158,8 @@ impl Ledger {
                 }
                 if must_answer && progress.delivery() >= LAST_DELIVERY {
                     self.0.metrics.count_delivery("thinking");
-                    return Answer::Reply(
-                        self.0
-                            .texts
-                            .thinking
-                            .clone()
-                            .map_or(Reply::None, Reply::Text),
-                    );
+                    let thinking = self.0.texts.thinking.clone().filter(|_| !is_farewell);
+                    return Answer::Reply(self.0.fit(thinking.into(), is_event));
                 }
             }
             tokio::select! {
@@ -183,11 +181,11 @@ impl Ledger {
         self.0.lock().len()
     }
 
-    /// Waits until every handler has ended and every reply is written. What still runs at `deadline` is
-    /// given back, so that another instance handles it at once.
+    /// Waits until every handler has ended and every reply is written. What still runs shortly before
+    /// `deadline` is given back, so that another instance handles it at once.
     pub async fn close(&self, deadline: tokio::time::Instant) {
         self.0.tasks.close();
-        if tokio::time::timeout_at(deadline, self.0.tasks.wait())
+        if tokio::time::timeout_at(deadline - RELEASE_WITHIN, self.0.tasks.wait())
             .await
             .is_ok()
         {
@@ -199,11 +197,8 @@ impl Ledger {
             "leaving messages to other instances"
         );
         let release = |key| async move {
-            within(
-                STORE_WITHIN,
-                self.0.store.release_message(&key, &self.0.owner),
-            )
-            .await
+            let release = self.0.store.release_message(&key, &self.0.owner);
+            within(RELEASE_WITHIN, release).await
         };
         // A claim that can't be given back runs out by itself.
         futures_util::future::join_all(running.into_iter().map(release)).await;
@@ -212,7 +207,7 @@ impl Ledger {
     fn join_or_start(&self, key: Digest, message: Message) -> watch::Receiver<Progress> {
         let mut running = self.0.lock();
         if let Some(progress) = running.get(&key) {
-            self.0.metrics.count_delivery("joined");
+            self.0.metrics.count_repeat("joined");
             progress.send_modify(|progress| progress.deliveries += 1);
             return progress.subscribe();
         }
@@ -240,9 +235,11 @@ impl Inner {
 
     /// Sees a message to its end: claims it or waits for whoever did, handles it, keeps the reply.
     async fn work(&self, key: Digest, message: Message, progress: &watch::Sender<Progress>) {
+        // Until it is written a retry finds the reply here.
+        let _running = Running { inner: self, key };
         let reply = match self.claim(&key, progress).await {
             Claimed::Elsewhere(reply) => {
-                self.metrics.count_delivery("repeated");
+                self.metrics.count_repeat("kept");
                 progress.send_modify(|progress| progress.reply = Some(reply));
                 None
             }
@@ -257,8 +254,6 @@ impl Inner {
         if let Some(reply) = reply {
             self.keep(&key, &reply).await;
         }
-        // Until it is written a retry finds the reply here.
-        self.lock().remove(&key);
     }
 
     /// Takes the message, or waits until the instance that has it is done or dead.
@@ -294,7 +289,7 @@ impl Inner {
                     tokio::time::sleep(LOOK_EVERY).await;
                     claim = within(
                         STORE_WITHIN,
-                        self.store.reclaim_message(key, &self.owner, LEASE),
+                        self.store.reclaim_message(key, &self.owner, LEASE, KEEP),
                     )
                     .await;
                 }
@@ -327,14 +322,12 @@ impl Inner {
     /// Runs the bot. Whatever happens in it, there is a reply.
     async fn handle(&self, message: Message) -> Reply {
         let began = Instant::now();
-        let kind = &*label(&message).to_owned();
-        let (is_event, is_farewell) = (
-            message.is_event(),
-            message.event_name() == Some("unsubscribe"),
-        );
-        privacy::forget_if_demanded(&*self.store, &message).await;
         let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
-        let (reply, outcome) = match AssertUnwindSafe(self.bot.run(ctx)).catch_unwind().await {
+        let message = ctx.message();
+        let (kind, is_event) = (label(message), message.is_event());
+        let is_farewell = message.is_farewell();
+        let running = AssertUnwindSafe(self.bot.run(ctx.clone())).catch_unwind();
+        let (reply, outcome) = match running.await {
             Ok(Ok(reply)) if reply == Reply::None || is_farewell => (Reply::None, "silent"),
             Ok(Ok(reply)) => (self.fit(reply, is_event), "answered"),
             Ok(Err(error)) => {
@@ -342,7 +335,7 @@ impl Inner {
                 let fallback = if is_event {
                     Reply::None
                 } else {
-                    Reply::Text(self.texts.fallback.clone())
+                    self.fit(Reply::Text(self.texts.fallback.clone()), is_event)
                 };
                 (fallback, "failed")
             }
@@ -352,6 +345,8 @@ impl Inner {
                 (Reply::None, "panicked")
             }
         };
+        // Last, so that the handler still finds whom it says farewell to.
+        privacy::forget_if_demanded(&*self.store, message).await;
         let elapsed = began.elapsed();
         self.metrics.count_handled(kind, outcome, elapsed);
         tracing::debug!(
@@ -396,6 +391,19 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// A message that is being seen to its end. When that is over, by a panic too, it leaves the list, and
+/// the next delivery looks into the store.
+struct Running<'a> {
+    inner: &'a Inner,
+    key: Digest,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().remove(&self.key);
     }
 }
 

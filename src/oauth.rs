@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 
-use crate::api::{ApiError, SnsGrant, Transport};
+use crate::api::{ApiError, SnsGrant, Transport, advice};
 use crate::config::Account;
 use crate::secret::Secret;
 use crate::store::{Digest, Exchange, OAuthGrant, Session, SignIn, Store, StoreError, Vault};
@@ -304,7 +304,8 @@ impl OAuth {
         let grant = match granted {
             Ok(grant) => grant,
             Err(error) => {
-                tracing::warn!(errcode = error.errcode(), %error, "a sign-in's code was not exchanged");
+                let cure = error.errcode().and_then(advice).unwrap_or("it may pass");
+                tracing::warn!(errcode = error.errcode(), %error, "a sign-in's code was not exchanged: {cure}");
                 let timed_out = matches!(error, ApiError::Timeout);
                 return Ok(SignInEnd::Failed {
                     errcode: error.errcode(),
@@ -316,7 +317,10 @@ impl OAuth {
             return Ok(SignInEnd::Snapshot);
         }
         if !self.is_lesser(&grant).await? {
-            self.save_grant(&grant, REFRESH_TOKEN_TTL).await?;
+            let sealed = self.seal_grant(&grant, REFRESH_TOKEN_TTL);
+            self.store
+                .save_grant(&grant.open_id, grant.union_id.as_ref(), &sealed)
+                .await?;
         }
         let session = hex::encode(rand::random::<[u8; 32]>());
         let record = Session {
@@ -432,26 +436,22 @@ impl OAuth {
         if refreshed.open_id != session.open_id {
             return Err(ApiError::Nonsense("a token of another openid".into()).into());
         }
-        self.save_grant(&refreshed, grant.refresh_expires_in)
-            .await?;
+        let sealed = self.seal_grant(&refreshed, grant.refresh_expires_in);
+        if !self.store.renew_grant(&session.open_id, &sealed).await? {
+            // He was forgotten while WeChat was asked.
+            return Err(UserError::AuthorizationExpired(restart(session)));
+        }
         Ok(refreshed.access_token)
     }
 
-    async fn save_grant(
-        &self,
-        grant: &SnsGrant,
-        refresh_expires_in: Duration,
-    ) -> Result<(), StoreError> {
-        let sealed = OAuthGrant {
+    fn seal_grant(&self, grant: &SnsGrant, refresh_expires_in: Duration) -> OAuthGrant {
+        OAuthGrant {
             scope: granted_scope(&grant.scope).as_str().into(),
             access_token: self.vault.seal(ACCESS_TOKEN, grant.access_token.expose()),
             access_expires_in: grant.expires_in,
             refresh_token: self.vault.seal(REFRESH_TOKEN, grant.refresh_token.expose()),
             refresh_expires_in,
-        };
-        self.store
-            .save_grant(&grant.open_id, grant.union_id.as_ref(), &sealed)
-            .await
+        }
     }
 
     /// A token sealed under a key that is gone is as good as none.

@@ -24,6 +24,7 @@ const FRESH_FOR: i64 = 300;
 
 /// Verifies deliveries and seals replies for one account.
 pub struct Receiver {
+    /// The current token first, then the previous one.
     tokens: Vec<Secret>,
     /// The current key first, then the previous one. Empty in plain mode.
     ciphers: Vec<Cipher>,
@@ -37,6 +38,14 @@ impl std::fmt::Debug for Receiver {
             .field("is_encrypted", &self.is_encrypted())
             .finish_non_exhaustive()
     }
+}
+
+/// Which token and key sealed a message, current or previous. Its reply is sealed by the same: while
+/// they change, the platform and we need not switch at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    token: usize,
+    cipher: usize,
 }
 
 /// Why a delivery is refused. The texts are for the log; the caller answers the same to all.
@@ -147,15 +156,21 @@ impl Receiver {
         Ok(query)
     }
 
-    /// Opens the body of a delivery whose query was verified.
+    /// Opens the body of a delivery whose query was verified: the message, and how it was sealed if
+    /// it was.
     ///
     /// # Errors
     ///
     /// [`ReceiveError::Refused`] if it is not authentic, [`ReceiveError::Malformed`] if it is and can't
     /// be read as a message.
-    pub fn open(&self, query: &DeliveryQuery<'_>, body: &[u8]) -> Result<Message, ReceiveError> {
-        let message = if self.is_encrypted() {
-            Message::parse(self.decrypt(query, body)?.as_bytes())?
+    pub fn open(
+        &self,
+        query: &DeliveryQuery<'_>,
+        body: &[u8],
+    ) -> Result<(Message, Option<Seal>), ReceiveError> {
+        let (message, seal) = if self.is_encrypted() {
+            let (clear, seal) = self.decrypt(query, body)?;
+            (Message::parse(clear.as_bytes())?, Some(seal))
         } else {
             let root = xml::parse(body).map_err(MessageError::from)?;
             // Safe mode's envelope is no message; compatible mode's body is one, with `Encrypt` beside.
@@ -163,7 +178,7 @@ impl Receiver {
                 return Err(Refusal::Encrypted.into());
             }
             let xml = std::str::from_utf8(body).map_err(|_| MessageError::from(XmlError::Utf8))?;
-            Message::from_root(&root, xml)?
+            (Message::from_root(&root, xml)?, None)
         };
         if self.replays.is_replay(
             &query.timestamp,
@@ -173,44 +188,55 @@ impl Receiver {
         ) {
             return Err(Refusal::Replay.into());
         }
-        Ok(message)
+        Ok((message, seal))
     }
 
-    fn decrypt(&self, query: &DeliveryQuery<'_>, body: &[u8]) -> Result<String, Refusal> {
+    fn decrypt(
+        &self,
+        query: &DeliveryQuery<'_>,
+        body: &[u8],
+    ) -> Result<(String, Seal), ReceiveError> {
         let encrypt = match crypto::read_encrypt(body) {
             Ok(Some(encrypt)) => encrypt,
-            Ok(None) => return Err(Refusal::NotEncrypted),
-            Err(error) => return Err(Refusal::Envelope(error)),
+            Ok(None) => return Err(Refusal::NotEncrypted.into()),
+            Err(error) => return Err(Refusal::Envelope(error).into()),
         };
         let given = query.msg_signature.as_deref().ok_or(Refusal::Signature)?;
         let fits = |token: &Secret| {
             signature::sign_encrypted(token.expose(), &query.timestamp, &query.nonce, &encrypt)
                 .matches(given)
         };
-        if !self.tokens.iter().any(fits) {
-            return Err(Refusal::Signature);
-        }
+        let token = self.tokens.iter().position(fits);
+        let token = token.ok_or(Refusal::Signature)?;
         let mut refusal = Refusal::Signature;
-        for cipher in &self.ciphers {
-            match cipher.decrypt(&encrypt) {
-                Ok(message) => return Ok(message),
+        for (cipher, key) in self.ciphers.iter().enumerate() {
+            match key.decrypt(&encrypt) {
+                Ok(message) => return Ok((message, Seal { token, cipher })),
+                // All that is authentic about it holds.
+                Err(CryptoError::Utf8) => return Err(MessageError::from(XmlError::Utf8).into()),
                 Err(error) => refusal = error.into(),
             }
         }
-        Err(refusal)
+        Err(refusal.into())
     }
 
-    /// The body that answers a message of `sender` to `account`, encrypted if all is. `None`: answer
-    /// `success`.
-    pub fn reply(&self, sender: &OpenId, account: &OriginalId, reply: &Reply) -> Option<String> {
+    /// The body that answers a message of `sender` to `account`, sealed as the message was. `None`:
+    /// answer `success`.
+    pub fn reply(
+        &self,
+        sender: &OpenId,
+        account: &OriginalId,
+        reply: &Reply,
+        seal: Option<Seal>,
+    ) -> Option<String> {
         let now = self.skew.now();
         let xml = reply.to_xml(sender, account, now)?;
-        let Some(cipher) = self.ciphers.first() else {
+        let Some(seal) = seal else {
             return Some(xml);
         };
-        let encrypt = cipher.encrypt(&xml, rand::random());
+        let encrypt = self.ciphers.get(seal.cipher)?.encrypt(&xml, rand::random());
         let nonce = rand::random::<u32>().to_string();
-        let token = self.tokens.first()?;
+        let token = self.tokens.get(seal.token)?;
         let signature =
             signature::sign_encrypted(token.expose(), &now.to_string(), &nonce, &encrypt);
         Some(crypto::encrypted_reply_xml(

@@ -41,6 +41,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_REQUESTS: usize = 8_192;
 /// After the signal, new connections are taken this long: a balancer needs a look at `/healthz`.
 const ACCEPT_FOR: Duration = Duration::from_secs(1);
+/// And no longer than this, however many come.
+const EMPTY_WITHIN: Duration = Duration::from_secs(2);
 /// After the signal, what is still open is cut off.
 const STOP_WITHIN: Duration = Duration::from_millis(3_800);
 
@@ -110,9 +112,10 @@ pub(crate) async fn serve<E>(
         }
     }
     let stop_at = tokio::time::Instant::now() + STOP_WITHIN;
+    let empty_by = tokio::time::Instant::now() + EMPTY_WITHIN;
     let accept_until = tokio::time::sleep(ACCEPT_FOR);
     tokio::pin!(accept_until);
-    loop {
+    while tokio::time::Instant::now() < empty_by {
         tokio::select! {
             biased;
             accepted = listener.accept() => if !accept(accepted) { break },
@@ -237,6 +240,8 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         tokio::pin!(serving);
         loop {
             tokio::select! {
+                // First: a request that has arrived is answered before the connection is told to end.
+                biased;
                 // A client that broke the protocol or went away is no news.
                 _ = &mut serving => break,
                 () = connection.cut.notified() => break,

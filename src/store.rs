@@ -8,7 +8,8 @@
 //! - Tokens arrive [`Sealed`]: no back end ever sees one in clear.
 //! - An operation runs in a task (or thread) of its own. Dropping the future that waits for it never
 //!   cuts it short, so a caller may wait with any deadline.
-//! - Every operation may be repeated after an error: what took effect the first time does so once.
+//! - Every operation may be repeated after an error. A claim or an exchange that took effect unseen
+//!   looks like another's then, until its lease ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,6 +232,10 @@ pub trait UserStore: Send + Sync {
         grant: &OAuthGrant,
     ) -> Result<(), StoreError>;
 
+    /// Stores a refreshed grant over the last one, if the user is still stored: one who was forgotten
+    /// while the platform was asked stays so. Returns whether he was.
+    async fn renew_grant(&self, open_id: &OpenId, grant: &OAuthGrant) -> Result<bool, StoreError>;
+
     /// Keeps a copy of the profile. Does nothing if the user is not stored.
     async fn save_profile(
         &self,
@@ -358,17 +363,15 @@ pub trait MessageStore: Send + Sync {
         keep: Duration,
     ) -> Result<Claim, StoreError>;
 
-    /// Looks again at a message that another was handling: takes an expired claim over. Counts no
-    /// delivery.
+    /// Looks again at a message that another was handling. As [`claim_message`](Self::claim_message),
+    /// but counts no delivery.
     async fn reclaim_message(
         &self,
         key: &Digest,
         owner: &InstanceId,
         lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        self.claim_message(key, owner, lease, Duration::from_secs(86400))
-            .await
-    }
+        keep: Duration,
+    ) -> Result<Claim, StoreError>;
 
     /// Makes one's own claim last `lease` from now. Returns whether it was still one's own and
     /// unfinished.

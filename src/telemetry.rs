@@ -1,6 +1,6 @@
 //! What an operator sees of the process: logs and metrics.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::fmt;
@@ -29,7 +29,10 @@ pub fn init(format: LogFormat) {
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
     let lines = match format {
-        LogFormat::Pretty => fmt::layer().with_writer(io::stderr).boxed(),
+        LogFormat::Pretty => fmt::layer()
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(io::stderr)
+            .boxed(),
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)

@@ -106,7 +106,16 @@
 
   // Writes a value as indented JSON into `parent`; its text content is the JSON itself.
   function writeJson(parent, value, indent, key) {
-    if (Array.isArray(value) || (value && typeof value === 'object')) {
+    if (Array.isArray(value) && value.length && value.every((item) => item === null || typeof item !== 'object')) {
+      // Names such as those of jsApiList run on, as text does: with a line each the list hides the rest.
+      const run = element('span', 'json-run');
+      run.style.paddingLeft = indent.length + 2 + 'ch';
+      value.forEach((item, at) => {
+        if (at) run.append(', ');
+        writeJson(run, item, '', '');
+      });
+      parent.append('[', run, indent + ']');
+    } else if (Array.isArray(value) || (value && typeof value === 'object')) {
       const list = Array.isArray(value);
       const keys = Object.keys(value);
       parent.append(list ? '[' : '{');

@@ -83,6 +83,7 @@ pub struct MessageMetrics {
     handled: IntCounterVec,
     seconds: HistogramVec,
     deliveries: IntCounterVec,
+    repeats: IntCounterVec,
     refused: IntCounterVec,
     panics: IntCounter,
 }
@@ -114,6 +115,13 @@ impl MessageMetrics {
                 ),
                 &["answer"],
             )?,
+            repeats: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_deliveries_repeated_total",
+                    "Deliveries of a message that was delivered before, by what they found.",
+                ),
+                &["found"],
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "offiaccount_deliveries_refused_total",
@@ -129,6 +137,7 @@ impl MessageMetrics {
         registry.register(Box::new(this.handled.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
         registry.register(Box::new(this.deliveries.clone()))?;
+        registry.register(Box::new(this.repeats.clone()))?;
         registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
         Ok(this)
@@ -142,9 +151,15 @@ impl MessageMetrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a delivery by its answer: `reply`, `success`, `joined`, `repeated`, `held`, `thinking`.
+    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, or `held` for none.
     pub fn count_delivery(&self, answer: &'static str) {
         self.deliveries.with_label_values(&[answer]).inc();
+    }
+
+    /// Counts a delivery that was not the message's first: it `joined` the running handler, or got the
+    /// `kept` reply.
+    pub fn count_repeat(&self, how: &'static str) {
+        self.repeats.with_label_values(&[how]).inc();
     }
 
     /// Counts a delivery that was refused.

@@ -15,7 +15,7 @@ use crate::ledger::Answer;
 use crate::receiver::{ReceiveError, Refusal};
 use crate::wechat::query::is_echostr;
 
-/// The URL check (开发者 → 基本配置 → 提交): answers `echostr`, byte for byte.
+/// The URL check (基本配置 → 服务器配置 → 提交): answers `echostr`, byte for byte.
 #[handler]
 pub(super) fn verify(
     request: &Request,
@@ -57,8 +57,8 @@ pub(super) async fn receive(
         Err(refusal) => return Ok(refuse(backend, &refusal)),
     };
     let body = request::body(request, body).await?;
-    let message = match backend.receiver.open(&query, &body) {
-        Ok(message) => message,
+    let (message, seal) = match backend.receiver.open(&query, &body) {
+        Ok(opened) => opened,
         Err(ReceiveError::Refused(refusal)) => return Ok(refuse(backend, &refusal)),
         Err(ReceiveError::Malformed(error)) => {
             backend.metrics.messages.count_refused("malformed");
@@ -71,12 +71,14 @@ pub(super) async fn receive(
     };
     let (sender, account) = (message.from.clone(), message.to.clone());
     match backend.ledger.deliver(message).await {
-        Answer::Reply(reply) => Ok(match backend.receiver.reply(&sender, &account, &reply) {
-            Some(xml) => Response::builder()
-                .content_type("application/xml; charset=utf-8")
-                .body(xml),
-            None => text("success".to_owned()),
-        }),
+        Answer::Reply(reply) => Ok(
+            match backend.receiver.reply(&sender, &account, &reply, seal) {
+                Some(xml) => Response::builder()
+                    .content_type("application/xml; charset=utf-8")
+                    .body(xml),
+                None => text("success".to_owned()),
+            },
+        ),
         // Nobody is listening any more.
         Answer::HungUp => Ok(StatusCode::SERVICE_UNAVAILABLE.into()),
     }

@@ -33,7 +33,7 @@ pub(super) fn healthz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Pr
     Ok(json(&json!({"status": "ok"})))
 }
 
-/// 200 when store and token are usable.
+/// 200 when store and token are usable, 503 when one is not.
 #[handler]
 pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
     let store = async {
@@ -46,7 +46,7 @@ pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Respons
     store?;
     match token {
         Ok(token) => {
-            token?;
+            token.map_err(|error| Problem::from(error).not_ready())?;
             Ok(json(
                 &json!({"status": "ready", "store": backend.store.name()}),
             ))

@@ -6,9 +6,12 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use poem::error::ResponseError as _;
 use poem::http::{HeaderValue, header};
 use poem::{Endpoint, Request, Response};
 use tracing::Instrument as _;
+
+use super::error::Problem;
 
 /// The longest request target. Beyond: 414.
 const MAX_TARGET: usize = 8 << 10;
@@ -49,7 +52,13 @@ pub(super) async fn trace<E: Endpoint<Output = Response>>(
         .is_some_and(|target| target.as_str().len() > MAX_TARGET);
     let mut response = async {
         let response = if is_too_long {
-            poem::http::StatusCode::URI_TOO_LONG.into()
+            Problem::new(
+                poem::http::StatusCode::URI_TOO_LONG,
+                "uri_too_long",
+                "URI too long",
+                "an address holds 8 KiB at most",
+            )
+            .as_response()
         } else {
             match endpoint.call(request).await {
                 Ok(response) => response,

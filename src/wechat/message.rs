@@ -251,6 +251,11 @@ impl Message {
         self.msg_type() == EVENT
     }
 
+    /// Whether the user has left: after that nothing reaches him.
+    pub fn is_farewell(&self) -> bool {
+        self.event_name() == Some("unsubscribe")
+    }
+
     /// The event, if it is a declared one.
     pub fn event(&self) -> Option<&Event> {
         match &self.kind {

@@ -132,6 +132,8 @@ pub(crate) fn client() -> Client {
 /// One running backend.
 pub(crate) struct App {
     pub(crate) url: String,
+    /// Where it listens, whatever its public URL is.
+    pub(crate) addr: std::net::SocketAddr,
     pub(crate) stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -140,15 +142,25 @@ impl App {
     pub(crate) async fn start(settings: &Settings, bot: Bot, stop: CancellationToken) -> Self {
         let config = Config::from_settings(settings).unwrap();
         let app = Application::build(config, bot).await.unwrap();
-        let url = app.public_url().origin().to_owned();
+        let (url, addr) = (app.public_url().origin().to_owned(), app.addr());
         let running = tokio::spawn(app.run_until(stop.clone().cancelled_owned()));
-        Self { url, stop, running }
+        Self {
+            url,
+            addr,
+            stop,
+            running,
+        }
     }
 
     /// Stops it as SIGTERM does, and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.running.await.unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn stopped(&mut self) {
+        (&mut self.running).await.unwrap();
     }
 }
 

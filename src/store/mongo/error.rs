@@ -62,7 +62,8 @@ pub(super) fn may_repeat(error: &Error) -> bool {
 /// The error in a few words, without the text that came with it.
 pub(super) fn reason(error: &Error) -> String {
     match error.kind.as_ref() {
-        ErrorKind::Io(error) => error.kind().to_string(),
+        // The operating system's or the TLS library's: neither knows a value or a password.
+        ErrorKind::Io(error) => error.to_string(),
         ErrorKind::ConnectionPoolCleared { .. } => "the connection was given up".into(),
         ErrorKind::ServerSelection { .. } => "no server can be selected".into(),
         ErrorKind::DnsResolve { .. } => "the host name can't be looked up".into(),

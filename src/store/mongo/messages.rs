@@ -38,64 +38,19 @@ impl MessageStore for Mongo {
         lease: Duration,
         keep: Duration,
     ) -> Result<Claim, StoreError> {
-        // Tells one's own claim from another's in what comes back, and from itself when it is sent twice.
-        let turn: [u8; 16] = rand::random();
-        let taken = doc! {
-            "owner": literal(owner.0.as_str()),
-            "turn": binary(turn),
-            "lease_until": from_now(lease),
-        };
-        let counted = doc! { "deliveries": { "$add": ["$deliveries", 1] } };
-        let mut new = doc! {
-            "deliveries": 1,
-            "first_seen": "$$NOW",
-            "expires_at": from_now(keep),
-            "reply": Bson::Null,
-        };
-        new.extend(taken.clone());
-        let mut taken_over = counted.clone();
-        taken_over.extend(taken);
-        let is_done_or_mine = doc! {
-            "$or": [{ "$not": [is_null("$reply")] }, { "$eq": ["$turn", binary(turn)] }],
-        };
-        let claim = doc! {
-            "$switch": {
-                "branches": [
-                    { "case": is_over("$expires_at"), "then": new },
-                    { "case": is_done_or_mine, "then": {} },
-                    { "case": is_over("$lease_until"), "then": taken_over },
-                ],
-                "default": counted,
-            },
-        };
-        let change = Change::upsert(digest(key), merge([claim.into()])).returning(doc! {
-            "_id": 0,
-            "turn": 1,
-            "deliveries": 1,
-            "first_seen": elapsed("$first_seen"),
-            "reply": 1,
-        });
-        let found: Option<Claimed> = self.change("claim_message", MESSAGES, change).await?;
-        let Some(found) = found else {
-            return Err(StoreError::Unusable("an upsert returned nothing".into()));
-        };
-        if let Some(reply) = found.reply {
-            return Ok(Claim::Done(reply.bytes));
-        }
-        let is_mine = found.turn.is_some_and(|stored| stored.bytes == turn);
-        let deliveries = u32::try_from(found.deliveries).unwrap_or(u32::MAX);
-        let first_seen = millis(found.first_seen);
-        Ok(match (is_mine, deliveries) {
-            (true, 1) => Claim::New,
-            (true, _) => Claim::TakenOver {
-                deliveries,
-                first_seen,
-            },
-            (false, _) => Claim::Running {
-                deliveries,
-                first_seen,
-            },
-        })
+        self.claim("claim_message", (key, owner), lease, keep, 1)
+            .await
+    }
+
+    async fn reclaim_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+        keep: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.claim("reclaim_message", (key, owner), lease, keep, 0)
+            .await
     }
 
     async fn renew_message(
@@ -168,5 +123,76 @@ impl MessageStore for Mongo {
         self.change::<IgnoredAny>("release_message", MESSAGES, release)
             .await
             .map(drop)
+    }
+}
+
+impl Mongo {
+    /// Claims a message, counting `delivered` deliveries if its entry lives.
+    async fn claim(
+        &self,
+        operation: &'static str,
+        (key, owner): (&Digest, &InstanceId),
+        lease: Duration,
+        keep: Duration,
+        delivered: i32,
+    ) -> Result<Claim, StoreError> {
+        // Tells one's own claim from another's in what comes back, and from itself when it is sent twice.
+        let turn: [u8; 16] = rand::random();
+        let taken = doc! {
+            "owner": literal(owner.0.as_str()),
+            "turn": binary(turn),
+            "lease_until": from_now(lease),
+        };
+        let counted = doc! { "deliveries": { "$add": ["$deliveries", delivered] } };
+        let mut new = doc! {
+            "deliveries": 1,
+            "first_seen": "$$NOW",
+            "expires_at": from_now(keep),
+            "reply": Bson::Null,
+        };
+        new.extend(taken.clone());
+        let mut taken_over = counted.clone();
+        taken_over.extend(taken);
+        let is_done_or_mine = doc! {
+            "$or": [{ "$not": [is_null("$reply")] }, { "$eq": ["$turn", binary(turn)] }],
+        };
+        let claim = doc! {
+            "$switch": {
+                "branches": [
+                    { "case": is_over("$expires_at"), "then": new },
+                    { "case": is_done_or_mine, "then": {} },
+                    { "case": is_over("$lease_until"), "then": taken_over },
+                ],
+                "default": counted,
+            },
+        };
+        let change = Change::upsert(digest(key), merge([claim.into()])).returning(doc! {
+            "_id": 0,
+            "turn": 1,
+            "deliveries": 1,
+            "first_seen": elapsed("$first_seen"),
+            "reply": 1,
+        });
+        let found: Option<Claimed> = self.change(operation, MESSAGES, change).await?;
+        let Some(found) = found else {
+            return Err(StoreError::Unusable("an upsert returned nothing".into()));
+        };
+        if let Some(reply) = found.reply {
+            return Ok(Claim::Done(reply.bytes));
+        }
+        let is_mine = found.turn.is_some_and(|stored| stored.bytes == turn);
+        let deliveries = u32::try_from(found.deliveries).unwrap_or(u32::MAX);
+        let first_seen = millis(found.first_seen);
+        Ok(match (is_mine, deliveries) {
+            (true, 1) if delivered > 0 => Claim::New,
+            (true, _) => Claim::TakenOver {
+                deliveries,
+                first_seen,
+            },
+            (false, _) => Claim::Running {
+                deliveries,
+                first_seen,
+            },
+        })
     }
 }

@@ -72,15 +72,7 @@ impl UserStore for Mongo {
         union_id: Option<&UnionId>,
         grant: &OAuthGrant,
     ) -> Result<(), StoreError> {
-        let mut saved = doc! {
-            "grant": {
-                "scope": literal(grant.scope.as_str()),
-                "access_token": literal(binary(grant.access_token.0.as_slice())),
-                "access_expires_at": from_now(grant.access_expires_in),
-                "refresh_token": literal(binary(grant.refresh_token.0.as_slice())),
-                "refresh_expires_at": from_now(grant.refresh_expires_in),
-            },
-        };
+        let mut saved = doc! { "grant": granted(grant) };
         if let Some(union_id) = union_id {
             saved.insert("unionid", literal(union_id.as_str()));
         }
@@ -88,6 +80,16 @@ impl UserStore for Mongo {
         self.change::<IgnoredAny>("save_grant", USERS, save)
             .await
             .map(drop)
+    }
+
+    async fn renew_grant(&self, open_id: &OpenId, grant: &OAuthGrant) -> Result<bool, StoreError> {
+        let renew = Change::update(
+            doc! { "_id": open_id.as_str() },
+            merge([doc! { "grant": granted(grant) }.into()]),
+        );
+        self.change::<IgnoredAny>("renew_grant", USERS, renew)
+            .await
+            .map(|found| found.is_some())
     }
 
     async fn save_profile(
@@ -123,5 +125,15 @@ impl UserStore for Mongo {
             }
         })
         .await
+    }
+}
+
+fn granted(grant: &OAuthGrant) -> Document {
+    doc! {
+        "scope": literal(grant.scope.as_str()),
+        "access_token": literal(binary(grant.access_token.0.as_slice())),
+        "access_expires_at": from_now(grant.access_expires_in),
+        "refresh_token": literal(binary(grant.refresh_token.0.as_slice())),
+        "refresh_expires_at": from_now(grant.refresh_expires_in),
     }
 }

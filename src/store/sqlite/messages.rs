@@ -17,32 +17,19 @@ impl MessageStore for Sqlite {
         lease: Duration,
         keep: Duration,
     ) -> Result<Claim, StoreError> {
-        let (key, owner) = (*key, owner.clone());
-        self.write("claim_message", Survives::Crash, move |db, now| {
-            let fresh = db
-                .prepare_cached(
-                    "INSERT INTO messages
-                         (key, owner, lease_until, deliveries, first_seen, expires_at)
-                     VALUES (?1, ?2, ?3, 1, ?4, ?5)
-                     ON CONFLICT (key) DO UPDATE SET
-                         owner = excluded.owner, lease_until = excluded.lease_until,
-                         deliveries = 1, first_seen = excluded.first_seen, reply = NULL,
-                         expires_at = excluded.expires_at
-                     WHERE expires_at <= ?4",
-                )?
-                .execute((
-                    key.0,
-                    &owner.0,
-                    now + millis(lease),
-                    now,
-                    now + millis(keep),
-                ))?;
-            if fresh == 1 {
-                return Ok(Claim::New);
-            }
-            claim_again(db, &key, &owner, lease, now)
-        })
-        .await
+        self.claim("claim_message", (key, owner), lease, keep, 1)
+            .await
+    }
+
+    async fn reclaim_message(
+        &self,
+        key: &Digest,
+        owner: &InstanceId,
+        lease: Duration,
+        keep: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.claim("reclaim_message", (key, owner), lease, keep, 0)
+            .await
     }
 
     async fn renew_message(
@@ -114,13 +101,52 @@ impl MessageStore for Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Claims a message, counting `delivered` deliveries if its entry lives.
+    async fn claim(
+        &self,
+        operation: &'static str,
+        (key, owner): (&Digest, &InstanceId),
+        lease: Duration,
+        keep: Duration,
+        delivered: u32,
+    ) -> Result<Claim, StoreError> {
+        let (key, owner) = (*key, owner.clone());
+        self.write(operation, Survives::Crash, move |db, now| {
+            let fresh = db
+                .prepare_cached(
+                    "INSERT INTO messages
+                         (key, owner, lease_until, deliveries, first_seen, expires_at)
+                     VALUES (?1, ?2, ?3, 1, ?4, ?5)
+                     ON CONFLICT (key) DO UPDATE SET
+                         owner = excluded.owner, lease_until = excluded.lease_until,
+                         deliveries = 1, first_seen = excluded.first_seen, reply = NULL,
+                         expires_at = excluded.expires_at
+                     WHERE expires_at <= ?4",
+                )?
+                .execute((
+                    key.0,
+                    &owner.0,
+                    now + millis(lease),
+                    now,
+                    now + millis(keep),
+                ))?;
+            if fresh == 1 {
+                return Ok(Claim::New);
+            }
+            claim_again(db, (&key, &owner), lease, now, delivered)
+        })
+        .await
+    }
+}
+
 /// A delivery of a message whose entry lives.
 fn claim_again(
     db: &Connection,
-    key: &Digest,
-    owner: &InstanceId,
+    (key, owner): (&Digest, &InstanceId),
     lease: Duration,
     now: i64,
+    delivered: u32,
 ) -> rusqlite::Result<Claim> {
     let (reply, lease_until, deliveries, first_seen) = db
         .prepare_cached(
@@ -135,7 +161,7 @@ fn claim_again(
     if let Some(reply) = reply {
         return Ok(Claim::Done(reply));
     }
-    let deliveries = deliveries.saturating_add(1);
+    let deliveries = deliveries.saturating_add(delivered);
     if lease_until > now {
         db.prepare_cached("UPDATE messages SET deliveries = ?2 WHERE key = ?1")?
             .execute((key.0, deliveries))?;

@@ -66,74 +66,25 @@ const STEPS: &[&str] = &["
 /// Marks a file as ours, so that another program's database is never written to: `offi`.
 const APPLICATION_ID: i64 = 0x6f66_6669;
 
-/// Brings the file to the newest schema, in one transaction that other processes wait for.
+/// The program as the file remembers it: what an operator has to start again.
+const MADE_BY: &str = concat!("offiaccount ", env!("CARGO_PKG_VERSION"));
+
+/// Looks whether the file is for this program, before anything is written to it.
 ///
 /// # Errors
 ///
 /// [`StoreError::Unusable`] when a newer version made the file, or another program.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
-    take_steps(db, STEPS)
+pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
+    // One snapshot: another process may be making the tables.
+    let snapshot = db
+        .unchecked_transaction()
+        .map_err(|error| store_error(&error))?;
+    check_for(&snapshot, STEPS.len()).map(drop)
 }
 
-fn take_steps(db: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
-    let newest = steps.len();
-    // Looked at without a lock first: nearly every opening finds nothing to do.
-    if version(db)? == newest && is_ours(db)? {
-        return Ok(());
-    }
-    let sql = |error| store_error(&error);
-    let transaction = db
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(sql)?;
-    let found = version(&transaction)?;
-    if found == 0 && !is_ours(&transaction)? {
-        let tables: i64 = transaction
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .map_err(sql)?;
-        if tables > 0 {
-            return Err(foreign());
-        }
-        transaction
-            .pragma_update(None, "application_id", APPLICATION_ID)
-            .map_err(sql)?;
-        transaction.execute_batch(
-            "CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID",
-        )
-        .map_err(sql)?;
-    }
-    if !is_ours(&transaction)? {
-        return Err(foreign());
-    }
-    if found > newest {
-        let maker = transaction
-            .query_row("SELECT value FROM meta WHERE name = 'made_by'", [], |row| {
-                row.get::<_, String>(0)
-            })
-            .optional()
-            .map_err(sql)?;
-        return Err(StoreError::Unusable(format!(
-            "the file was made by {} (schema {found}), and this is {} (schema {newest}): start the \
-             newer program, or restore a backup made before it ran",
-            maker.as_deref().unwrap_or("a newer version"),
-            made_by(),
-        )));
-    }
-    for step_sql in &steps[found..] {
-        transaction.execute_batch(step_sql).map_err(sql)?;
-    }
-    if found < newest {
-        transaction
-            .execute(
-                "INSERT INTO meta (name, value) VALUES ('made_by', ?1)
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [made_by()],
-            )
-            .map_err(sql)?;
-        transaction
-            .pragma_update(None, "user_version", newest as i64)
-            .map_err(sql)?;
-    }
-    transaction.commit().map_err(sql)
+/// Brings the file to the newest schema, in one transaction that other processes wait for.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    take_steps(db, STEPS)
 }
 
 /// Looks whether a file that is opened again in mid-service is still the one it was. An emptied file is
@@ -148,9 +99,74 @@ pub(super) fn verify(db: &Connection) -> Result<(), StoreError> {
     }
 }
 
-/// The program as the file remembers it: what an operator has to start again.
-fn made_by() -> String {
-    concat!("offiaccount ", env!("CARGO_PKG_VERSION")).to_owned()
+fn take_steps(db: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+    let newest = steps.len();
+    // Looked at without a lock first: nearly every opening finds nothing to do.
+    if is_ours(db)? && version(db)? == newest {
+        return Ok(());
+    }
+    let sql = |error| store_error(&error);
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sql)?;
+    let found = check_for(&transaction, newest)?;
+    if !is_ours(&transaction)? {
+        transaction
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(sql)?;
+        transaction
+            .execute_batch(
+                "CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) \
+                 STRICT, WITHOUT ROWID",
+            )
+            .map_err(sql)?;
+    }
+    for step in &steps[found..] {
+        transaction.execute_batch(step).map_err(sql)?;
+    }
+    if found < newest {
+        transaction
+            .execute(
+                "INSERT INTO meta (name, value) VALUES ('made_by', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [MADE_BY],
+            )
+            .map_err(sql)?;
+        transaction
+            .pragma_update(None, "user_version", newest as i64)
+            .map_err(sql)?;
+    }
+    transaction.commit().map_err(sql)
+}
+
+/// The steps that the file has taken; none if it is new.
+fn check_for(db: &Connection, newest: usize) -> Result<usize, StoreError> {
+    let found = version(db)?;
+    let sql = |error| store_error(&error);
+    if !is_ours(db)? {
+        let tables: i64 = db
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(sql)?;
+        return if found == 0 && tables == 0 {
+            Ok(0)
+        } else {
+            Err(foreign())
+        };
+    }
+    if found <= newest {
+        return Ok(found);
+    }
+    let maker: Option<String> = db
+        .query_row("SELECT value FROM meta WHERE name = 'made_by'", [], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(sql)?;
+    Err(StoreError::Unusable(format!(
+        "the file was made by {} (schema {found}), and this is {MADE_BY} (schema {newest}): start the \
+         newer program, or restore a backup made before it ran",
+        maker.as_deref().unwrap_or("a newer version"),
+    )))
 }
 
 fn foreign() -> StoreError {
@@ -194,8 +210,7 @@ mod tests {
         .unwrap();
         let text = refusal(&mut db);
         assert!(
-            text.contains("offiaccount 7.1.0 (schema 99)")
-                && text.contains(concat!("offiaccount ", env!("CARGO_PKG_VERSION"))),
+            text.contains("offiaccount 7.1.0 (schema 99)") && text.contains(MADE_BY),
             "{text}"
         );
     }

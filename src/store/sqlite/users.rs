@@ -70,6 +70,29 @@ impl UserStore for Sqlite {
         .await
     }
 
+    async fn renew_grant(&self, open_id: &OpenId, grant: &OAuthGrant) -> Result<bool, StoreError> {
+        let (open_id, grant) = (open_id.clone(), grant.clone());
+        self.write("renew_grant", Survives::PowerLoss, move |db, now| {
+            let renewed = db
+                .prepare_cached(
+                    "UPDATE users SET scope = ?2,
+                         access_token = ?3, access_expires_at = ?4,
+                         refresh_token = ?5, refresh_expires_at = ?6
+                     WHERE openid = ?1",
+                )?
+                .execute((
+                    open_id.as_str(),
+                    &grant.scope,
+                    &grant.access_token.0,
+                    now + millis(grant.access_expires_in),
+                    &grant.refresh_token.0,
+                    now + millis(grant.refresh_expires_in),
+                ))?;
+            Ok(renewed == 1)
+        })
+        .await
+    }
+
     async fn save_profile(
         &self,
         open_id: &OpenId,

@@ -1,0 +1,180 @@
+//! What only the embedded file can show.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+fn at(path: &Path) -> Place {
+    Place {
+        url: format!("sqlite://{}", path.display()),
+        _folder: None,
+    }
+}
+
+async fn unusable(place: &Place) -> String {
+    match open(&place.url).await.map(drop) {
+        Err(StoreError::Unusable(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn its_files_are_readable_by_their_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = at(&folder.path().join("store.db"));
+    let store = place.open().await;
+    store.ping().await.unwrap();
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        seen.push((entry.file_name().into_string().unwrap(), mode & 0o777));
+    }
+    seen.sort();
+    let expected = ["store.db", "store.db-shm", "store.db-wal"];
+    assert_eq!(seen, expected.map(|name| (name.to_owned(), 0o600)));
+
+    store.close().await;
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 1, "closing leaves one file");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_the_name_of_its_maker() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let place = at(&path);
+    place.open().await.close().await;
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch(
+        "PRAGMA user_version = 1000;
+         UPDATE meta SET value = 'offiaccount 99.1.0' WHERE name = 'made_by'",
+    )
+    .unwrap();
+    drop(db);
+    let before = std::fs::read(&path).unwrap();
+    let said = unusable(&place).await;
+    assert!(said.contains("offiaccount 99.1.0"), "{said}");
+    assert_eq!(std::fs::read(&path).unwrap(), before, "and left as it is");
+}
+
+#[tokio::test]
+async fn what_can_not_be_opened_is_told_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = at(&folder.path().join("none/store.db"));
+    let said = unusable(&missing).await;
+    assert!(said.contains("none") && said.contains("missing"), "{said}");
+
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    unusable(&at(&folder.path().join("folder"))).await;
+
+    let foreign = folder.path().join("foreign.db");
+    let db = rusqlite::Connection::open(&foreign).unwrap();
+    db.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(db);
+    let said = unusable(&at(&foreign)).await;
+    assert!(said.contains("another program"), "{said}");
+}
+
+#[tokio::test]
+async fn a_torn_file_is_refused_and_opens_again_once_it_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let place = at(&path);
+    let store = place.open().await;
+    let alice = open_id("oAlice");
+    store
+        .save_grant(&alice, None, &grant("snsapi_base", "a"))
+        .await
+        .unwrap();
+    store.close().await;
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, vec![b'x'; whole.len()]).unwrap();
+    let said = unusable(&place).await;
+    assert!(said.contains("damaged"), "{said}");
+    std::fs::write(&path, &whole).unwrap();
+    assert!(place.open().await.user(&alice).await.unwrap().is_some());
+}
+
+/// A process of another program, with another SQLite, that holds the write lock until its input closes.
+struct Lock(std::process::Child);
+
+impl Lock {
+    fn hold(path: &Path) -> Self {
+        let script = "import sqlite3, sys\n\
+             db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+             db.execute('BEGIN IMMEDIATE')\n\
+             print('locked', flush=True)\n\
+             sys.stdin.read()\n";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 7];
+        let stdout = child.stdout.as_mut().unwrap();
+        std::io::Read::read_exact(stdout, &mut said).unwrap();
+        Self(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_file_is_waited_for_and_then_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let place = at(&path);
+    let store = place.open().await;
+
+    let lock = Lock::hold(&path);
+    let began = Instant::now();
+    let ping = store.ping();
+    let release = async {
+        tokio::time::sleep(SHORT).await;
+        lock.release();
+    };
+    let (pinged, ()) = tokio::join!(ping, release);
+    assert_eq!(pinged, Ok(()));
+    assert!(began.elapsed() >= NEARLY_SHORT);
+
+    let lock = Lock::hold(&path);
+    let other = place.open().await;
+    assert_eq!(other.user(&open_id("oA")).await, Ok(None), "reads go on");
+    match other.ping().await {
+        Err(StoreError::Unavailable(text)) => assert!(text.contains("another process"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    lock.release();
+    assert_eq!(other.ping().await, Ok(()));
+}
+
+#[tokio::test]
+async fn many_instances_may_open_a_new_file_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let stores = all_at_once(8, |_| {
+        let place = at(&path);
+        async move { place.open().await }
+    })
+    .await;
+    let claims = all_at_once(8, |n| {
+        let store = stores[n].clone();
+        async move {
+            store
+                .claim_message(&digest(1), &owner(n), LONG, LONG)
+                .await
+                .unwrap()
+        }
+    })
+    .await;
+    assert_eq!(claims.iter().filter(|&c| *c == Claim::New).count(), 1);
+}
