@@ -75,6 +75,7 @@ async fn publishing_takes_a_while_and_its_end_is_told() {
     let change = json!({"media_id": media_id["media_id"], "index": 0, "articles": {}});
     world.refuses("/cgi-bin/draft/update", &change, 53503).await;
     assert_eq!(world.ask("/cgi-bin/draft/count").await["total_count"], 1);
+    assert_eq!(world.get("/_sim/pushes?wait_s=1").await, json!([]));
     world.advance(5).await;
     let done = world.must(get, &submitted).await;
     assert_eq!(done["publish_status"], 0);

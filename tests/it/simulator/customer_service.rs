@@ -327,6 +327,34 @@ async fn an_agent_is_invited_takes_a_fan_and_lets_him_go() {
 }
 
 #[tokio::test]
+async fn a_fan_who_is_handed_to_an_agent_by_name_is_served_at_once() {
+    let world = World::start().await;
+    let fan = world.fan().await;
+    let reply = format!(
+        "<xml><ToUserName>{fan}</ToUserName><FromUserName>gh_000000000sim</FromUserName>\
+         <CreateTime>1700000000</CreateTime><MsgType>transfer_customer_service</MsgType>\
+         <TransInfo><KfAccount>a@sim</KfAccount></TransInfo></xml>"
+    );
+    let callback = Callback::answering([reply]).await;
+    let delivers = json!({"callback_url": callback.url});
+    world.put("/_sim/account", &delivers).await;
+    let agent = json!({"kf_account": "a@sim", "nickname": "客"});
+    world.must("/customservice/kfaccount/add", &agent).await;
+    world.say("转人工").await;
+    let waiting = "/customservice/kfsession/getwaitcase";
+    assert_eq!(world.ask(waiting).await["count"], 1);
+    let online = json!({"kf_account": "a@sim", "wx": "w", "online": true});
+    world.post("/_sim/agents", &online).await;
+    world.say("转人工").await;
+    assert_eq!(world.ask(waiting).await["count"], 0);
+    let push = world.pushed("kf_create_session").await;
+    assert_eq!(
+        (&push["openid"], &push["message"]["KfAccount"]),
+        (&json!(fan), &json!("a@sim"))
+    );
+}
+
+#[tokio::test]
 async fn calls_about_agents_refuse_as_the_platform_does() {
     let world = World::start().await;
     let fan = world.fan().await;

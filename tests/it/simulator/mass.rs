@@ -230,6 +230,8 @@ async fn every_kind_of_content_is_checked() {
     };
     let untagged = text(json!({"filter": {"is_to_all": false, "tag_id": 999}}));
     world.refuses(SENDALL, &untagged, 45159).await;
+    let grouped = text(json!({"filter": {"is_to_all": false, "group_id": 2}}));
+    world.must(SENDALL, &grouped).await;
     let too_few = text(json!({"touser": [fans[0]]}));
     world.refuses(SEND, &too_few, 40032).await;
     for path in [SENDALL, SEND] {

@@ -208,6 +208,12 @@ async fn the_library_keeps_what_is_added_until_it_is_deleted() {
     let video = world
         .upload(&format!("{ADD}?type=video"), "四.mp4", MP4, Some(described))
         .await;
+    let in_query: String = url::form_urlencoded::byte_serialize(described.as_bytes()).collect();
+    let in_query = format!("{ADD}?type=video&description={in_query}");
+    let in_query = world.upload(&in_query, "四.mp4", MP4, None).await;
+    world
+        .must("/cgi-bin/material/del_material", &in_query)
+        .await;
     let no_words = world
         .upload(&format!("{ADD}?type=video"), "四.mp4", MP4, None)
         .await;
