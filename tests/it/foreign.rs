@@ -210,23 +210,23 @@ fn assert_platform_was_understood(outcome: &Value, fans: &Value) {
 }
 
 /// The Python that has wechatpy.
-struct Python(PathBuf);
+pub(crate) struct Python(PathBuf);
 
 impl Python {
-    fn here() -> Option<Self> {
+    pub(crate) fn here() -> Option<Self> {
         part("python-venv").map(Self)
     }
 
-    async fn run(&self, script: &str, task: Value) -> Value {
+    pub(crate) async fn run(&self, script: &str, task: Value) -> Value {
         run(Command::new(&self.0), script, task).await
     }
 }
 
 /// Node with the folder of the packages.
-struct Node(PathBuf);
+pub(crate) struct Node(PathBuf);
 
 impl Node {
-    fn here() -> Option<Self> {
+    pub(crate) fn here() -> Option<Self> {
         part("node-modules").map(Self)
     }
 
@@ -238,7 +238,7 @@ impl Node {
         command
     }
 
-    async fn run(&self, script: &str, task: Value) -> Value {
+    pub(crate) async fn run(&self, script: &str, task: Value) -> Value {
         run(self.command(), script, task).await
     }
 

@@ -8,6 +8,7 @@
 mod bot;
 mod browser;
 mod cli;
+mod clients;
 mod foreign;
 mod helpers;
 mod jssdk;
