@@ -4,6 +4,7 @@
 //! documented shape.
 
 mod outside;
+mod readme;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

@@ -217,8 +217,12 @@ impl Python {
         part("python-venv").map(Self)
     }
 
+    pub(crate) fn command(&self) -> Command {
+        Command::new(&self.0)
+    }
+
     pub(crate) async fn run(&self, script: &str, task: Value) -> Value {
-        run(Command::new(&self.0), script, task).await
+        run(self.command(), script, task).await
     }
 }
 
@@ -230,7 +234,7 @@ impl Node {
         part("node-modules").map(Self)
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("node");
         command
             .env("NODE_PATH", &self.0)
