@@ -12,7 +12,8 @@
 //! - `account`, `fans`, `tokens`, `grants`, `clock`, `mint`, `faults`, `chat`: what the platform knows.
 //! - `api`: the server API, one declaration per endpoint.
 //! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback.
-//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page.
+//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `live`: what changed, as it
+//!   happens. `glossary`: what errors mean. `framing`: whether the phone can show a page.
 
 mod account;
 mod api;
@@ -22,10 +23,13 @@ mod control;
 mod errcode;
 mod fans;
 mod faults;
+mod framing;
+mod glossary;
 mod grants;
 mod guard;
 mod http;
 mod jssdk;
+mod live;
 mod mint;
 mod oauth;
 mod page;
@@ -37,7 +41,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use poem::{Endpoint, Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +49,7 @@ use tokio_util::task::TaskTracker;
 
 use self::account::Account;
 pub use self::account::{Kind, Limits, Mode};
+use self::live::{Live, Watched};
 use self::platform::Platform;
 use crate::secret::Secret;
 use crate::server;
@@ -167,20 +172,26 @@ struct World {
     origin: String,
     client: reqwest::Client,
     platform: Mutex<Platform>,
+    live: Live,
     deliveries: TaskTracker,
     closing: CancellationToken,
 }
 
 impl World {
     /// A panic in a handler leaves the state as far as it got; the others go on with it.
-    fn platform(&self) -> MutexGuard<'_, Platform> {
-        self.platform.lock().unwrap_or_else(PoisonError::into_inner)
+    fn platform(&self) -> Watched<'_> {
+        let platform = self.platform.lock();
+        self.live
+            .watch(platform.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// As at the start, whatever `/_sim` changed.
     fn reset(&self) -> Result<(), SimulatorError> {
         let account = self.options.account()?;
-        *self.platform() = Platform::new(&self.options, account, &self.origin);
+        let mut platform = self.platform();
+        let resets = platform.resets + 1;
+        *platform = Platform::new(&self.options, account, &self.origin);
+        platform.resets = resets;
         Ok(())
     }
 }
@@ -227,6 +238,7 @@ impl Simulator {
             origin,
             client,
             platform: Mutex::new(platform),
+            live: Live::new(),
             deliveries: TaskTracker::new(),
             closing: CancellationToken::new(),
         };

@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
-use poem::http::{Method, StatusCode};
+use poem::http::{Method, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use super::api;
 use super::faults::Fault;
 use super::http::{self, Pairs};
+use super::live::Revision;
 use super::platform::Platform;
 use super::push::{self, Refused};
-use super::{World, guard};
+use super::{World, framing, glossary, guard};
 use crate::wechat::id::{OpenId, UnionId};
 
 /// Answers a call under `/_sim`.
@@ -24,15 +26,42 @@ pub(super) async fn answer(world: &Arc<World>, request: Request) -> Response {
     }
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    if path == "/_sim/events" && method == Method::GET {
+        return world.live.answer(world.closing.clone());
+    }
+    let ancestor = own_address(&request);
     let query = Pairs::of(&request);
     let body = match http::body(request).await {
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let outcome = act(world, &method, &path["/_sim".len()..], &query, &body).await;
+    let outcome = match (method.as_str(), path.as_str()) {
+        ("GET", "/_sim/frame") => frame(world, &query, ancestor).await,
+        _ => act(world, &method, &path["/_sim".len()..], &query, &body).await,
+    };
+    if outcome.is_ok() && method != Method::GET {
+        world.platform().settings += 1;
+    }
     match outcome {
         Ok(json) => http::json(StatusCode::OK, &json),
         Err(refused) => refuse(refused),
+    }
+}
+
+/// This simulator's address as the caller knows it.
+fn own_address(request: &Request) -> Option<Url> {
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    Url::parse(&format!("http://{host}/")).ok()
+}
+
+/// Whether the phone's web view can show the page at `url`.
+async fn frame(world: &World, query: &Pairs, ancestor: Option<Url>) -> Result<Value, Refused> {
+    let url = query.get("url").and_then(|url| Url::parse(url).ok());
+    match (url, ancestor) {
+        (Some(url), Some(ancestor)) if matches!(url.scheme(), "http" | "https") => {
+            Ok(framing::ask(world, url, &ancestor).await)
+        }
+        _ => Err(bad("url: expected an address of the web".to_owned())),
     }
 }
 
@@ -64,6 +93,9 @@ async fn act(
         ("GET", "/chat") => chat(&world.platform(), query),
         ("GET", "/requests") => Ok(world.platform().requests.to_json(limit(query)?)),
         ("GET", "/pushes") => Ok(world.platform().pushes.to_json(limit(query)?)),
+        ("GET", "/oauth") => Ok(world.platform().oauth.to_json(limit(query)?)),
+        ("GET", "/revision") => Ok(Revision::of(&world.platform()).to_json()),
+        ("GET", "/glossary") => Ok(glossary::to_json()),
         ("GET", "/jssdk") => Ok(world.platform().jssdk.to_json(limit(query)?)),
         ("GET", "/tokens") => {
             let platform = world.platform();
@@ -90,7 +122,7 @@ async fn act(
         (
             _,
             "/account" | "/endpoints" | "/fans" | "/verify" | "/send" | "/chat" | "/requests"
-            | "/pushes" | "/jssdk" | "/tokens" | "/faults" | "/clock" | "/reset",
+            | "/pushes" | "/jssdk" | "/oauth" | "/revision" | "/glossary" | "/events" | "/frame" | "/tokens" | "/faults" | "/clock" | "/reset",
         ) => Err((StatusCode::METHOD_NOT_ALLOWED, format!("not by {method}"))),
         _ => Err((StatusCode::NOT_FOUND, "no such control".to_owned())),
     }

@@ -34,12 +34,22 @@ pub(crate) struct Platform {
     pub(crate) requests: Recent,
     pub(crate) pushes: Recent,
     pub(crate) jssdk: Recent,
+    /// What came of each visit to the consent page.
+    pub(crate) oauth: Recent,
+    /// How often everything went back to the start.
+    pub(crate) resets: u64,
+    /// Grows whenever `/_sim` changes account, fans, faults or clock.
+    pub(crate) settings: u64,
     quotas: BTreeMap<&'static str, Used>,
 }
 
-/// The last things of a kind, newest first.
+/// The last things of a kind, newest first, each with an `id` that counts.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(VecDeque<Value>);
+pub(crate) struct Recent {
+    list: VecDeque<Value>,
+    last_id: u64,
+    revision: u64,
+}
 
 #[derive(Debug, Default)]
 struct Used {
@@ -48,14 +58,33 @@ struct Used {
 }
 
 impl Recent {
-    pub(crate) fn push(&mut self, entry: Value) {
-        self.0.truncate(REMEMBERED - 1);
-        self.0.push_front(entry);
+    /// Adds one and gives its id.
+    pub(crate) fn push(&mut self, mut entry: Value) -> u64 {
+        self.last_id += 1;
+        self.revision += 1;
+        entry["id"] = json!(self.last_id);
+        self.list.truncate(REMEMBERED - 1);
+        self.list.push_front(entry);
+        self.last_id
+    }
+
+    /// Changes one, where it is still kept.
+    pub(crate) fn update(&mut self, id: u64, change: impl FnOnce(&mut Value)) {
+        let entry = self.list.iter_mut().find(|entry| entry["id"] == id);
+        if let Some(entry) = entry {
+            change(entry);
+            self.revision += 1;
+        }
+    }
+
+    /// Grows with each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The newest `limit` of them.
     pub(crate) fn to_json(&self, limit: usize) -> Value {
-        self.0.iter().take(limit).cloned().collect()
+        self.list.iter().take(limit).cloned().collect()
     }
 }
 
@@ -74,6 +103,9 @@ impl Platform {
             requests: Recent::default(),
             pushes: Recent::default(),
             jssdk: Recent::default(),
+            oauth: Recent::default(),
+            resets: 0,
+            settings: 0,
             quotas: BTreeMap::new(),
         };
         for nickname in ["小明", "小红", "Alice"] {

@@ -248,7 +248,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
 }
 
 /// What went wrong, without the URL, which holds the signature.
-fn words(error: &reqwest::Error) -> String {
+pub(super) fn words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} s", DEADLINE.as_secs());
     }
