@@ -14,7 +14,7 @@ use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use self::message::Message;
-use self::reply::Verdict;
+use self::reply::{Failure, Verdict};
 use super::World;
 use super::account::{Account, Mode};
 use super::chat::From;
@@ -37,11 +37,17 @@ pub(crate) type Refused = (StatusCode, String);
 
 /// One answer, or none, to one delivery.
 struct Attempt {
+    /// When it began, in the machine's milliseconds.
+    at: i64,
+    /// What was sent: the address and the body.
+    sent: (String, String),
     /// 0 where there was no answer.
     status: u16,
     ms: u64,
     body: Vec<u8>,
     error: Option<String>,
+    /// The deadline ended it.
+    is_late: bool,
 }
 
 /// Where and how to deliver, as the account is set at the moment the fan acts.
@@ -86,36 +92,64 @@ pub(crate) async fn send(world: Arc<World>, members: Map<String, Value>) -> Resu
         (route, message)
     };
 
-    let at = machine_millis();
+    let id = world.platform().pushes.push(json!({
+        "at": machine_millis(),
+        "running": true,
+        "openid": message.fan,
+        "message": message.json,
+        "xml": message.xml(),
+        "attempts": [],
+    }));
     let mut attempts = Vec::new();
     let mut verdict = None;
+    let mut last_topic = "";
     while verdict.is_none() && attempts.len() < ATTEMPTS {
         let attempt = deliver(&world, &route, &message).await;
+        let mut record = attempt.record();
         if attempt.status == 200 {
-            verdict = Some(reply::judge(
+            let judged = reply::judge(
                 &attempt.body,
                 &message,
                 &route.account,
                 route.cipher.as_ref(),
-            ));
+            );
+            if let Verdict::Failure(failure) = &judged {
+                record["topic"] = json!(failure.topic);
+            }
+            verdict = Some(judged);
         }
+        last_topic = attempt.topic().unwrap_or_default();
         attempts.push(attempt.to_json());
+        world.platform().pushes.update(id, |push| {
+            if let Some(list) = push["attempts"].as_array_mut() {
+                list.push(record);
+            }
+        });
     }
 
-    let no_answer = || Verdict::Failure("no delivery was answered with status 200".to_owned());
+    let no_answer = || {
+        Verdict::Failure(Failure {
+            topic: last_topic,
+            why: "no delivery was answered with status 200".to_owned(),
+        })
+    };
+    let mut clear_reply = None;
     let (reply, shown, failure) = match verdict.unwrap_or_else(no_answer) {
         Verdict::Silence => (Value::Null, String::new(), None),
-        Verdict::Reply { json, shown } if message.takes_reply() => (json, shown, None),
-        // The phone drops it: there is no chat in which it could stand.
-        Verdict::Reply { json, .. } => (json, String::new(), None),
-        Verdict::Failure(why) if message.takes_reply() => {
-            (Value::Null, FAILURE_LINE.to_owned(), Some(why))
+        Verdict::Reply { json, shown, clear } => {
+            clear_reply = Some(clear);
+            // Without a chat in which it could stand the phone drops it.
+            let is_shown = message.takes_reply();
+            (json, if is_shown { shown } else { String::new() }, None)
         }
-        Verdict::Failure(why) => (Value::Null, String::new(), Some(why)),
+        Verdict::Failure(failure) if message.takes_reply() => {
+            (Value::Null, FAILURE_LINE.to_owned(), Some(failure))
+        }
+        Verdict::Failure(failure) => (Value::Null, String::new(), Some(failure)),
     };
     let mut result = json!({"attempts": attempts, "reply": reply, "shown_to_user": shown});
-    if let Some(why) = &failure {
-        result["failure"] = json!(why);
+    if let Some(failure) = &failure {
+        result["failure"] = json!(failure.why);
     }
     let mut platform = world.platform();
     if !shown.is_empty() {
@@ -126,11 +160,16 @@ pub(crate) async fn send(world: Arc<World>, members: Map<String, Value>) -> Resu
         };
         platform.chat.say(&message.fan, from, &shown, &reply);
     }
-    let mut record = result.clone();
-    record["at"] = json!(at);
-    record["openid"] = json!(message.fan);
-    record["xml"] = json!(message.xml());
-    platform.pushes.push(record);
+    platform.pushes.update(id, |push| {
+        push["running"] = json!(false);
+        push["reply"] = reply;
+        push["reply_xml"] = json!(clear_reply);
+        push["shown_to_user"] = json!(shown);
+        if let Some(failure) = failure {
+            push["failure"] = json!(failure.why);
+            push["failure_topic"] = json!(failure.topic);
+        }
+    });
     Ok(result)
 }
 
@@ -155,7 +194,8 @@ pub(crate) async fn verify(world: &World) -> Value {
         .append_pair("timestamp", &timestamp)
         .append_pair("nonce", &nonce)
         .append_pair("echostr", &echostr);
-    let attempt = exchange(world.client.get(url)).await;
+    let sent = (url.to_string(), String::new());
+    let attempt = exchange(world.client.get(url), sent).await;
     let why = match &attempt {
         Attempt {
             error: Some(error), ..
@@ -169,6 +209,7 @@ pub(crate) async fn verify(world: &World) -> Value {
         Attempt { status, .. } => format!("status {status} instead of 200"),
     };
     let mut result = attempt.to_json();
+    result["topic"] = json!(attempt.topic().unwrap_or("echostr"));
     result["ok"] = json!(false);
     result["error"] = json!(why);
     result["echostr"] = json!(echostr);
@@ -207,15 +248,17 @@ async fn deliver(world: &World, route: &Route, message: &Message) -> Attempt {
             }
         }
     };
+    let sent = (url.to_string(), body.clone());
     let request = world
         .client
         .post(url)
         .header("Content-Type", "text/xml")
         .body(body);
-    exchange(request).await
+    exchange(request, sent).await
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
+async fn exchange(request: reqwest::RequestBuilder, sent: (String, String)) -> Attempt {
+    let at = machine_millis();
     let began = Instant::now();
     let answer = async {
         let mut response = request.timeout(DEADLINE).send().await?;
@@ -233,16 +276,22 @@ async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     match answer {
         Ok((status, body)) => Attempt {
+            at,
+            sent,
             status,
             ms,
             body,
             error: None,
+            is_late: false,
         },
         Err(error) => Attempt {
+            at,
+            sent,
             status: 0,
             ms,
             body: Vec::new(),
             error: Some(words(&error)),
+            is_late: error.is_timeout(),
         },
     }
 }
@@ -284,6 +333,28 @@ impl Route {
 }
 
 impl Attempt {
+    /// What the glossary has under `push:` for an attempt that brought no answer to judge.
+    fn topic(&self) -> Option<&'static str> {
+        match self.status {
+            200 => None,
+            0 if self.is_late => Some("timeout"),
+            0 => Some("unreachable"),
+            _ => Some("status"),
+        }
+    }
+
+    /// As `/_sim/pushes` keeps it: with what was sent.
+    fn record(&self) -> Value {
+        let mut json = self.to_json();
+        json["at"] = json!(self.at);
+        json["url"] = json!(self.sent.0);
+        json["request_body"] = json!(self.sent.1);
+        if let Some(topic) = self.topic() {
+            json["topic"] = json!(topic);
+        }
+        json
+    }
+
     fn to_json(&self) -> Value {
         let mut json = json!({
             "status": self.status,

@@ -33,11 +33,11 @@ function write() {
   byId("menubar").hidden = !isMenu;
   byId("composer").hidden = isMenu;
   byId("to-menu").hidden = buttons.length === 0;
-  byId("menu").replaceChildren(...buttons.map((one) => {
+  byId("menu").replaceChildren(...buttons.map((one, at) => {
     const parts = one.sub_button && one.sub_button.length ? one.sub_button : null;
-    if (!parts) return button(one.name, () => tap(one), { class: "menu-button" });
+    if (!parts) return button(one.name, () => tap(one, at), { class: "menu-button" });
     const list = el("div", { class: "submenu", role: "menu", hidden: true },
-      parts.map((part) => button(part.name, () => { close(); tap(part); }, { role: "menuitem" })));
+      parts.map((part, below) => button(part.name, () => { close(); tap(part, [at, below]); }, { role: "menuitem" })));
     const head = button("≡ " + one.name, () => {
       const isOpen = !list.hidden;
       close();
@@ -54,18 +54,26 @@ function close() {
   for (const head of document.querySelectorAll("#menu [aria-expanded]")) head.setAttribute("aria-expanded", "false");
 }
 
-// What the fan brings to a button that scans, takes a picture or picks a place.
-async function brought(one) {
-  if (one.type.startsWith("scancode")) {
-    return sheet.ask(one.name, [{ name: "scanned", label: t("scan.what"), value: "https://example.com/" }], { ok: t("act.scan") });
+// What the fan brings to a button that scans or picks a place.
+async function brought({ type, name }) {
+  if (type.startsWith("scancode")) {
+    return sheet.ask(name, [{ name: "scan_result", label: t("scan.what"), value: "https://example.com/" }], { ok: t("act.scan") });
+  }
+  if (type === "location_select") {
+    return sheet.ask(name, [
+      { name: "label", label: t("location.label"), value: "广州塔" },
+      { name: "latitude", label: t("location.x"), kind: "number", value: 23.106414 },
+      { name: "longitude", label: t("location.y"), kind: "number", value: 113.324553 },
+    ], { ok: t("phone.send") });
   }
   return {};
 }
 
-async function tap(one) {
+// `index` is the button's place: 1, or [1, 0] in a sub-menu.
+async function tap(one, index) {
   const more = await brought(one);
   if (!more) return;
-  const click = call("POST", "/click", { openid: state.openid, button: one.name, key: one.key, ...more });
+  const click = call("POST", "/click", { openid: state.openid, index, ...more });
   check();
   // The page opens at once, whatever the backend does with the event.
   if (one.type === "view") openWeb(one.url, "menu");

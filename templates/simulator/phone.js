@@ -1,6 +1,6 @@
 // The phone: who holds it, the chat with the account, and what a person can do there.
 
-import { byId, button, call, el } from "./dom.js";
+import { byId, button, call, el, webAddress } from "./dom.js";
 import { bubble, taps, timeLine } from "./bubbles.js";
 import { t } from "./i18n.js";
 import { check } from "./live.js";
@@ -159,8 +159,10 @@ const ACTIONS = {
         codes.map((code) => button(String(code.scene), () => done({ scanned: code.ticket }), { class: "quiet" }))),
     });
     if (!asked || !asked.scanned) return;
-    const answer = await act({ scanned: asked.scanned }, "/scan");
-    if (answer && answer.open) openWeb(answer.open, "address");
+    const known = codes.find((code) => code.ticket === asked.scanned || String(code.scene) === asked.scanned);
+    if (known) await act({ ticket: known.ticket }, "/scan");
+    else if (webAddress(asked.scanned)) openWeb(asked.scanned, "address");
+    else show(el("p", { class: "line", text: asked.scanned }));
   },
   async event() {
     const asked = await sheet.ask(t("act.event"), [

@@ -8,6 +8,8 @@ import * as sheet from "./sheet.js";
 import { on, state } from "./state.js";
 
 const view = byId("webview");
+// A page that has not said by then whether it may be framed is shown as it is.
+const PATIENCE_MS = 1500;
 // What a page may hide, and what stays whatever it hides ("基本类").
 const BASE = new Set(["refresh", "openWithSafari"]);
 let frame = null;
@@ -55,18 +57,19 @@ export async function openWeb(url, way) {
     return;
   }
   const asked = page;
-  load(address);
-  try {
-    const answer = await call("GET", "/frame?url=" + encodeURIComponent(address));
-    if (asked !== page) return;
-    if (!answer.framable) {
-      note(t("web.refused"), [el("p", { text: t("web.refused.cure", location.origin) }), el("code", { text: answer.why }), newTab(address)]);
-    } else if (answer.status === null) {
-      note(t("web.unreachable"), [el("code", { text: answer.error }), button(t("web.retry"), () => openWeb(address, way)), newTab(address)]);
-    }
-  } catch {
-    // It stays as the frame shows it.
-  }
+  byId("web-note").hidden = true;
+  if (frame) frame.remove();
+  frame = null;
+  const answer = await Promise.race([
+    call("GET", "/frame?url=" + encodeURIComponent(address)).catch(() => null),
+    new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); }),
+  ]);
+  if (asked !== page || view.hidden) return;
+  if (answer && !answer.framable) {
+    note(t("web.refused"), [el("p", { text: t("web.refused.cure", location.origin) }), el("code", { text: answer.why }), newTab(address)]);
+  } else if (answer && answer.status === null) {
+    note(t("web.unreachable"), [el("code", { text: answer.error }), button(t("web.retry"), () => openWeb(address, way)), newTab(address)]);
+  } else load(address);
 }
 
 function load(address) {
