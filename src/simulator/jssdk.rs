@@ -4,6 +4,8 @@
 //! nothing but the `errMsg`. Why a config was refused, with the very string that should have been
 //! signed, stands under `/_sim/jssdk`.
 
+mod files;
+
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Value, json};
@@ -46,7 +48,7 @@ pub(super) async fn script(world: &World, path: &str) -> Response {
     http::with_header(response, name, HeaderValue::from_static("cross-origin"))
 }
 
-/// `/sdk/preVerifyJSAPI` and `/sdk/share`, from any page.
+/// `/sdk/…`: what the script asks on behalf of any page.
 pub(super) async fn answer(world: &World, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     if request.method() != Method::POST {
@@ -62,6 +64,11 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
         "/sdk/preVerifyJSAPI" => pre_verify(platform, &asked),
         "/sdk/share" => share(platform, &asked),
         "/sdk/call" => note_call(platform, &asked),
+        "/sdk/picture" => files::keep_picture(platform, &body),
+        "/sdk/voice" => files::record_voice(platform),
+        "/sdk/upload" => files::upload(platform, &asked),
+        "/sdk/download" => files::download(platform, &asked),
+        "/sdk/data" => files::data(platform, &asked),
         _ => return http::text(StatusCode::NOT_FOUND, "no such call"),
     };
     let response = http::json(StatusCode::OK, &answer);
@@ -97,7 +104,7 @@ fn pre_verify(platform: &mut Platform, asked: &Value) -> Value {
         "invalid url domain"
     } else if ticket.is_empty() || !expected.is_some_and(|expected| expected.matches(&given)) {
         "invalid signature"
-    } else if !platform.account.kind.grants(Right::Service) {
+    } else if !platform.account.kind.grants(Right::Certified) {
         "permission denied"
     } else {
         "ok"

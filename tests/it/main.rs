@@ -1,5 +1,9 @@
 //! The integration tests: one binary, a file for each capability.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 #![allow(dead_code, reason = "wip")]
 
 mod bot;
