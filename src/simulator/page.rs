@@ -20,7 +20,7 @@ macro_rules! files {
 /// What `/sim/` serves: styles and scripts of our own pages.
 const FILES: &[(&str, &str)] = &files! {
     "authorize.css" "page.css" "phone.css" "inspector.css"
-    "main.js" "i18n.js" "dom.js" "state.js" "live.js" "sheet.js"
+    "main.js" "i18n.js" "dom.js" "icons.js" "state.js" "live.js" "sheet.js"
     "phone.js" "bubbles.js" "menu.js" "webview.js"
     "inspector.js" "entries.js" "pushes.js" "requests.js" "jssdk.js" "oauth.js" "tokens.js" "faults.js"
     "clock.js" "account.js" "glossary.js"

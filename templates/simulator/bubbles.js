@@ -2,6 +2,7 @@
 
 import { button, el, webAddress } from "./dom.js";
 import { has, t, time } from "./i18n.js";
+import { icon } from "./icons.js";
 import { state } from "./state.js";
 
 // What a tap does; the phone sets it.
@@ -53,7 +54,7 @@ function fromFan(message, entry) {
     case "shortvideo": return flat(video(message.MediaId, t("kind." + message.MsgType)));
     case "location": return flat(place(message.Label, message.Location_X, message.Location_Y));
     case "link": return flat(card(message.Title, message.Description, message.Url, null));
-    case "file": return flat(card(message.Title, t("kind.file") + " · " + (message.Description || ""), null, null, "📄"));
+    case "file": return flat(card(message.Title, t("kind.file") + " · " + (message.Description || ""), null, null, "file"));
     default: return plain(entry.shown);
   }
 }
@@ -78,10 +79,10 @@ function fromAccount(message, entry) {
     case "msgmenu": return plain(choices(custom));
     case "template":
     case "notice": return flat(form(message.MsgType, message.template || message.notice || {}, entry.shown));
-    case "miniprogrampage": return flat(card(custom.title, t("kind.miniprogrampage"), null, mediaUrl(custom.thumb_media_id), "◎"));
+    case "miniprogrampage": return flat(card(custom.title, t("kind.miniprogrampage"), null, mediaUrl(custom.thumb_media_id), "program"));
     default: {
       const kind = "kind." + message.MsgType;
-      return has(kind) ? flat(card(entry.shown, t(kind), null, null, "▤")) : plain(entry.shown);
+      return has(kind) ? flat(card(entry.shown, t(kind), null, null, "article")) : plain(entry.shown);
     }
   }
 }
@@ -103,7 +104,7 @@ function linked(text) {
       const address = href && (href[1] ?? href[2] ?? href[3]).replaceAll("&amp;", "&");
       const menu = address && address.match(/^weixin:\/\/bizmsgmenu\?(.*)$/);
       if (menu) nodes.push(menuLink(words, new URLSearchParams(menu[1])));
-      else nodes.push(address && link(address, words) || (/data-miniprogram-/.test(attributes) ? el("span", { class: "mini", text: "◎ " + words }) : whole));
+      else nodes.push(address && link(address, words) || (/data-miniprogram-/.test(attributes) ? el("span", { class: "mini" }, icon("program"), words) : whole));
     }
   }
   nodes.push(text.slice(at));
@@ -129,7 +130,7 @@ function choices({ head_content: head, list = [], tail_content: tail }) {
 // ---- media ----
 
 function picture(source) {
-  const missing = el("span", { class: "missing", text: "🖼 " + t("kind.image") });
+  const missing = el("span", { class: "missing" }, icon("image"), t("kind.image"));
   if (!source) return missing;
   const image = el("img", { src: source, alt: t("kind.image"), class: "picture" });
   image.addEventListener("error", () => tap.replaceWith(missing));
@@ -148,14 +149,18 @@ function voice(mediaId, length, words) {
   const bar = button("", () => {
     if (source) new Audio(source).play().catch(() => {});
   }, { class: "voice bare", "aria-label": t("kind.voice") + " " + length + "″" });
-  bar.append(el("span", { class: "waves", "aria-hidden": "true" }), el("span", { text: length + "″" }));
+  bar.append(waves(), el("span", { text: length + "″" }));
   bar.style.width = Math.min(11, 3.6 + length * 0.22) + "rem";
   return words ? el("span", {}, bar, el("span", { class: "words", text: words })) : bar;
 }
 
+function waves() {
+  return el("span", { class: "waves", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
+}
+
 function video(mediaId, title, description) {
   return el("div", { class: "film" },
-    button("▶", () => { const source = mediaUrl(mediaId); if (source) taps.open(new URL(source, location.href).href, true); },
+    button(icon("play"), () => { const source = mediaUrl(mediaId); if (source) taps.open(new URL(source, location.href).href, true); },
       { class: "play", "aria-label": t("kind.video") + " " + title }),
     el("span", { class: "caption" }, title, description && el("small", { text: description })));
 }
@@ -163,13 +168,13 @@ function video(mediaId, title, description) {
 function song(title, description, url) {
   const href = webAddress(url || "");
   return el("div", { class: "song" },
-    button("♪", () => { if (href) taps.open(href); }, { class: "play", "aria-label": t("kind.music"), disabled: !href }),
+    button(icon("music"), () => { if (href) taps.open(href); }, { class: "play", "aria-label": t("kind.music"), disabled: !href }),
     el("span", { class: "caption" }, title || t("kind.music"), description && el("small", { text: description })));
 }
 
 function place(label, latitude, longitude) {
   return el("div", { class: "place" }, el("strong", { text: label || t("kind.location") }),
-    el("small", { text: [latitude, longitude].join(", ") }), el("span", { class: "map", "aria-hidden": "true", text: "📍" }));
+    el("small", { text: [latitude, longitude].join(", ") }), el("span", { class: "map", "aria-hidden": "true" }, icon("location")));
 }
 
 // ---- cards ----
@@ -178,14 +183,14 @@ function card(title, description, url, image, sign) {
   const href = webAddress(url || "");
   const nodes = [
     el("strong", { text: title || "" }),
-    el("span", { class: "beside" }, el("small", { text: description || "" }), thumb(image, sign || "🔗")),
+    el("span", { class: "beside" }, el("small", { text: description || "" }), thumb(image, sign || "link")),
   ];
   if (!href) return el("div", { class: "linkcard" }, nodes);
   return el("a", { class: "linkcard", href, onclick: (event) => { event.preventDefault(); taps.open(href); } }, nodes);
 }
 
 function thumb(source, sign) {
-  const plain = el("span", { class: "thumb", "aria-hidden": "true", text: sign });
+  const plain = el("span", { class: "thumb", "aria-hidden": "true" }, icon(sign));
   if (!source) return plain;
   const image = el("img", { class: "thumb", src: source, alt: "" });
   image.addEventListener("error", () => image.replaceWith(plain));

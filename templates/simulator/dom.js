@@ -54,14 +54,16 @@ export function fill(list, entries, toItem) {
   const shown = new Map();
   const items = entries.map((entry) => {
     const text = JSON.stringify(entry);
-    const before = old.get(entry.id);
+    // A delivery keeps its place in the list when it comes to its end.
+    const key = entry.run ? "run " + entry.run : entry.running ? "run " + entry.id : entry.id;
+    const before = old.get(key);
     let item = before && before.text === text ? before.item : null;
     if (!item) {
       item = toItem(entry);
       const fold = before && before.item.querySelector(":scope > details");
       if (fold && fold.open) item.querySelector(":scope > details").open = true;
     }
-    shown.set(entry.id, { text, item });
+    shown.set(key, { text, item });
     return item;
   });
   list.shown = shown;

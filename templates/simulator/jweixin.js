@@ -95,7 +95,10 @@
   function finish(name, options, outcome, data) {
     var result = Object.assign({}, data, { errMsg: name + ":" + outcome });
     debug(result.errMsg, result);
-    post("/sdk/call", { call: name, page: pageUrl(), errMsg: result.errMsg }).catch(function () {});
+    // A card that was taken over has told of itself.
+    if (!(outcome === "ok" && /^(update\w+ShareData|send\w+|share\w+)$/.test(name))) {
+      post("/sdk/call", { call: name, page: pageUrl(), errMsg: result.errMsg }).catch(function () {});
+    }
     options = options || {};
     var callback = outcome === "ok" ? options.success : outcome === "cancel" ? options.cancel : options.fail;
     if (typeof callback === "function") callback(result);

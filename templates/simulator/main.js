@@ -2,6 +2,7 @@
 
 import { byId, call, el } from "./dom.js";
 import * as glossary from "./glossary.js";
+import { start as startIcons } from "./icons.js";
 import { start as startWords, t } from "./i18n.js";
 import * as inspector from "./inspector.js";
 import * as live from "./live.js";
@@ -37,6 +38,7 @@ byId("reset").addEventListener("click", async () => {
   }
 });
 
+startIcons();
 startWords();
 phone.start();
 menu.start();

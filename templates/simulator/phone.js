@@ -3,6 +3,7 @@
 import { byId, button, call, el, webAddress } from "./dom.js";
 import { bubble, taps, timeLine } from "./bubbles.js";
 import { t } from "./i18n.js";
+import { icon } from "./icons.js";
 import { check } from "./live.js";
 import { menuAgain } from "./menu.js";
 import * as sheet from "./sheet.js";
@@ -178,12 +179,10 @@ const ACTIONS = {
   },
 };
 
-const SIGNS = { image: "🖼", voice: "🎙", video: "🎬", location: "📍", link: "🔗", scan: "⌗", event: "⚡" };
-
 function writeActions() {
   byId("actions").replaceChildren(...Object.keys(ACTIONS).map((name) => {
     const press = button("", () => { toggleActions(false); ACTIONS[name](); }, { id: "act-" + name });
-    press.append(el("span", { class: "sign", "aria-hidden": "true", text: SIGNS[name] }), t("act." + name));
+    press.append(el("span", { class: "sign" }, icon(name)), t("act." + name));
     return press;
   }));
 }

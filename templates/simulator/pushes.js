@@ -49,7 +49,7 @@ function inside(push) {
 
 export const tab = listTab({
   id: "pushes",
-  path: "/pushes?limit=60",
+  path: "/pushes?limit=60&under_way=1",
   toItem(push) {
     const [words, mood] = outcome(push);
     const said = push.shown_to_user ? " → " + push.shown_to_user : "";

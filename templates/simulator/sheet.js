@@ -2,6 +2,7 @@
 
 import { byId, button, el } from "./dom.js";
 import { t } from "./i18n.js";
+import { icon } from "./icons.js";
 
 const sheet = byId("sheet");
 let settle = null;
@@ -12,7 +13,7 @@ export function open(title, build) {
   return new Promise((resolve) => {
     settle = resolve;
     const heading = el("h2", { id: "sheet-title", text: title });
-    const close = button("✕", () => finish(null), { class: "round", "aria-label": t("close") });
+    const close = button(icon("close"), () => finish(null), { class: "round", "aria-label": t("close") });
     sheet.replaceChildren(el("div", { class: "sheet-head" }, heading, close), build(finish));
     place();
     sheet.showModal();

@@ -3,6 +3,7 @@
 
 import { byId, button, call, el, webAddress } from "./dom.js";
 import { t } from "./i18n.js";
+import { icon } from "./icons.js";
 import { helpButton } from "./glossary.js";
 import * as sheet from "./sheet.js";
 import { on, state } from "./state.js";
@@ -145,8 +146,9 @@ function cardFor(item) {
 function preview(item) {
   const card = cardFor(item);
   const source = webAddress(card.imgUrl);
-  const image = source ? el("img", { class: "thumb", src: source, alt: "" }) : el("span", { class: "thumb", "aria-hidden": "true", text: "🔗" });
-  image.addEventListener("error", () => image.replaceWith(el("span", { class: "thumb", "aria-hidden": "true", text: "🔗" })));
+  const plain = el("span", { class: "thumb", "aria-hidden": "true" }, icon("link"));
+  const image = source ? el("img", { class: "thumb", src: source, alt: "" }) : plain;
+  image.addEventListener("error", () => image.replaceWith(plain));
   return el("figure", { class: "card-preview" },
     el("figcaption", { text: t("web." + (item === "timeline" ? "timeline" : "friend")) }),
     el("div", { class: "linkcard" }, el("strong", { text: card.title }),
@@ -163,22 +165,22 @@ async function share(item) {
 
 async function options() {
   const items = [
-    ["friend", "✉", "share:appMessage", () => share("appMessage")],
-    ["timeline", "◍", "share:timeline", () => share("timeline")],
-    ["qq", "Q", "share:qq", () => share("qq")],
-    ["copy", "⧉", "copyUrl", () => navigator.clipboard ? navigator.clipboard.writeText(page.url).catch(() => {}) : null],
-    ["refresh", "⟳", "refresh", refresh],
-    ["newtab", "↗", "openWithSafari", () => window.open(page.url, "_blank", "noopener")],
-  ].filter(([, , name]) => !page.hidden.has(name));
+    ["friend", "share:appMessage", () => share("appMessage")],
+    ["timeline", "share:timeline", () => share("timeline")],
+    ["qq", "share:qq", () => share("qq")],
+    ["copy", "copyUrl", () => navigator.clipboard ? navigator.clipboard.writeText(page.url).catch(() => {}) : null],
+    ["refresh", "refresh", refresh],
+    ["newtab", "openWithSafari", () => window.open(page.url, "_blank", "noopener")],
+  ].filter(([, name]) => !page.hidden.has(name));
   const isDefault = cardFor("appMessage").isDefault && cardFor("timeline").isDefault;
   const chosen = await sheet.open(t("web.provider", host(page.url)), (done) => el("div", {},
     el("p", { class: "lead", text: t(isDefault ? "web.card.default" : "web.card") }),
     el("div", { class: "previews" },
       !page.hidden.has("share:appMessage") && preview("appMessage"),
       !page.hidden.has("share:timeline") && preview("timeline")),
-    el("div", { class: "choices" }, items.map(([name, sign, , run]) => {
+    el("div", { class: "choices" }, items.map(([name, , run]) => {
       const press = button("", () => done({ name, run }), { id: "share-" + name });
-      press.append(el("span", { class: "sign", "aria-hidden": "true", text: sign }), t("web." + name));
+      press.append(el("span", { class: "sign" }, icon(name)), t("web." + name));
       return press;
     }))));
   byId("web-more").focus();
@@ -245,7 +247,7 @@ const HEARD = {
     const { name, address, latitude, longitude } = message.place || {};
     sheet.open(text(name) || t("kind.location"), () => el("div", { class: "place" },
       el("strong", { text: text(address) }), el("small", { text: Number(latitude) + ", " + Number(longitude) }),
-      el("span", { class: "map", "aria-hidden": "true", text: "📍" })));
+      el("span", { class: "map", "aria-hidden": "true" }, icon("location"))));
   },
   open(message) {
     if (webAddress(text(message.url))) openWeb(message.url, "address");
