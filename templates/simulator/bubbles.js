@@ -60,7 +60,7 @@ function fromFan(message, entry) {
 }
 
 function fromAccount(message, entry) {
-  const custom = message.custom || {};
+  const custom = message.custom || message.mass || {};
   const member = (passive, active) => passive !== undefined ? passive : custom[active];
   switch (message.MsgType) {
     case "text": return plain(...linked(member(message.Content, "content") || ""));

@@ -33,7 +33,7 @@ function item(entry) {
   return el("li", { id: "entry-" + entry.id, tabindex: "-1" },
     el("p", { class: "entry-head" }, el("code", { text: entry.id }), el("strong", { text: pick(entry.meaning) })),
     entry.errmsg && el("p", { class: "entry-text", lang: "en", text: entry.errmsg }),
-    el("p", { class: "entry-cure" }, el("span", { class: "soft", text: t("help.what") + "：" }), pick(entry.cure)));
+    el("p", { class: "entry-cure" }, el("span", { class: "soft", text: t("help.what") }), pick(entry.cure)));
 }
 
 function write(panel, wanted) {

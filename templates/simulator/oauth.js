@@ -8,11 +8,19 @@ import { state } from "./state.js";
 
 const MOODS = { error: "bad", refused: "soft", fault: "bad" };
 
+// Why there was no page to ask on.
+function why(entry) {
+  if (entry.outcome === "snapshot") return "snapshot";
+  if (entry.outcome !== "silent") return null;
+  return entry.scope === "snsapi_base" ? "base" : "follower";
+}
+
 function inside(entry) {
   const fan = state.fans.find((one) => one.openid === entry.openid);
   const query = [...new URLSearchParams(entry.query)].map(([name, value]) => name + "=" + value).join("\n");
   return [
     entry.topic && advice("oauth:" + entry.topic),
+    why(entry) && el("p", { text: t("oauth.why." + why(entry)) }),
     entry.openid && el("p", { class: "facts soft", text: (fan ? fan.nickname + " " : "") + entry.openid }),
     block(t("oauth.query"), query),
     entry.code && block("code", entry.code),

@@ -19,20 +19,22 @@ let isStale = false;
 
 // ---- the chat ----
 
+// Stays at the end, whatever grows, until somebody scrolls up.
+let isPinned = true;
+const toEnd = () => { if (isPinned) chat.scrollTop = chat.scrollHeight; };
+
 function show(node) {
-  const atEnd = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 120;
   chat.querySelector(".nothing")?.remove();
   chat.append(node);
-  if (atEnd) chat.scrollTop = chat.scrollHeight;
-  node.querySelectorAll("img").forEach((image) => image.addEventListener("load", () => {
-    if (atEnd) chat.scrollTop = chat.scrollHeight;
-  }));
+  for (const image of node.querySelectorAll("img")) image.addEventListener("load", toEnd);
+  toEnd();
 }
 
 function clear() {
   chat.replaceChildren(el("p", { class: "line nothing", text: t("phone.empty") }));
   lastId = 0;
   lastAt = 0;
+  isPinned = true;
 }
 
 // One at a time; who asks meanwhile gets one more round.
@@ -190,7 +192,6 @@ function writeActions() {
 function toggleActions(isOpen) {
   byId("actions").hidden = !isOpen;
   byId("more").setAttribute("aria-expanded", String(isOpen));
-  chat.scrollTop = chat.scrollHeight;
 }
 
 // ---- who holds the phone ----
@@ -239,6 +240,10 @@ export function start() {
   taps.why = () => emit("why");
   taps.picture = (source) => sheet.open(t("kind.image"), () => el("img", { class: "large", src: source, alt: "" }));
 
+  chat.addEventListener("scroll", () => {
+    isPinned = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 80;
+  });
+  new ResizeObserver(toEnd).observe(chat);
   byId("composer").addEventListener("submit", (event) => {
     event.preventDefault();
     const input = byId("message");

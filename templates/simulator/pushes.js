@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { block, laidOut, listTab, row } from "./entries.js";
-import { advice } from "./glossary.js";
+import { advice, helpButton } from "./glossary.js";
 import { t, time } from "./i18n.js";
 import { state } from "./state.js";
 
@@ -28,8 +28,8 @@ function attempt(one, at) {
   return el("div", { class: "attempt" },
     el("h4", {}, t("pushes.attempt", at + 1), " ",
       one.at && el("time", { text: time(one.at) }),
-      el("span", { class: one.topic ? "bad" : "good", text: " " + words + " · " + one.ms + " ms" })),
-    one.topic && advice("push:" + one.topic),
+      el("span", { class: one.topic ? "bad" : "good", text: " " + words + " · " + one.ms + " ms " }),
+      one.topic && helpButton("push:" + one.topic)),
     block(t("pushes.sent"), one.url && "POST " + one.url + "\n\n" + laidOut(one.request_body)),
     one.status > 0 && block(t("pushes.got"), laidOut(one.body) || t("none")));
 }
@@ -38,9 +38,9 @@ function inside(push) {
   const fan = state.fans.find((one) => one.openid === push.openid);
   return [
     el("p", { class: "facts" }, el("span", { class: "soft", text: (fan ? fan.nickname + " " : "") + push.openid })),
-    push.failure && el("div", { class: "failure" }, el("p", { class: "bad", text: push.failure }),
-      push.failure_topic && advice("push:" + push.failure_topic)),
-    el("p", { class: "facts" }, el("span", { class: "soft", text: t("pushes.shown") + "：" }), push.shown_to_user || t("pushes.nothing")),
+    push.failure && el("div", { class: "failure" }, push.failure_topic && advice("push:" + push.failure_topic),
+      el("p", { class: "soft" }, el("code", { text: push.failure }))),
+    el("p", { class: "facts" }, el("span", { class: "soft", text: t("pushes.shown") }), push.shown_to_user || t("pushes.nothing")),
     block(t("pushes.clear"), laidOut(push.xml)),
     push.reply_xml && block(t("pushes.replyclear"), laidOut(push.reply_xml)),
     push.attempts.map(attempt),
