@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod number;
 mod skew;
 mod sns;
 mod transport;
@@ -13,6 +14,7 @@ mod user;
 
 pub use client::Client;
 pub use error::{ApiError, Class, advice};
+pub(crate) use number::Number;
 pub use skew::Skew;
 pub use sns::{SnsGrant, SnsProfile};
 pub use transport::{Call, Transport};

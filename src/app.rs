@@ -273,26 +273,32 @@ pub async fn serve(config: Config, bot: Bot) -> Result<(), StartError> {
 }
 
 /// Waits for SIGTERM or Ctrl-C. A second signal ends the process at once.
-pub async fn shutdown_signal() {
+///
+/// It listens from the call on, not from the first await: what must be cleaned up can be begun after.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        tracing::error!("signals can't be listened to: the process ends only by SIGKILL");
-        return std::future::pending().await;
-    };
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    next().await;
-    tokio::spawn(async move {
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+            tracing::error!("signals can't be listened to: the process ends only by SIGKILL");
+            return std::future::pending().await;
+        };
+        let mut next = async move || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
         next().await;
-        tracing::warn!("a second signal: stopping at once");
-        std::process::exit(130);
-    });
+        tokio::spawn(async move {
+            next().await;
+            tracing::warn!("a second signal: stopping at once");
+            std::process::exit(130);
+        });
+    }
 }

@@ -20,11 +20,23 @@ pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> Ex
     };
     let code = match runtime.block_on(command) {
         Ok(code) => code,
-        Err(error) => fail(&format!("{error:#}"), 1),
+        Err(error) => fail(&in_one_line(&error), 1),
     };
     // Not waiting for blocking calls: a name that does not resolve takes longer than a stop may.
     runtime.shutdown_background();
     code
+}
+
+/// An error with its causes, those left out that it quotes itself.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.as_str() {
+            "" => cause,
+            _ if line.contains(&cause) => line,
+            _ => format!("{line}: {cause}"),
+        }
+    })
 }
 
 /// Says on standard error why it can't go on.

@@ -42,3 +42,12 @@ pub use app::{Application, serve};
 pub use bot::{Bot, BotError, BotResult, Context, Next};
 pub use config::Config;
 pub use wechat::{Message, Reply};
+
+/// The programs in the README are compiled with the other documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.zh-CN.md")]
+struct ReadmeInChinese;

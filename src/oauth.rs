@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 
-use crate::api::{ApiError, SnsGrant, Transport};
+use crate::api::{ApiError, SnsGrant, Transport, advice};
 use crate::config::Account;
 use crate::secret::Secret;
 use crate::store::{Digest, Exchange, OAuthGrant, Session, SignIn, Store, StoreError, Vault};
@@ -304,7 +304,8 @@ impl OAuth {
         let grant = match granted {
             Ok(grant) => grant,
             Err(error) => {
-                tracing::warn!(errcode = error.errcode(), %error, "a sign-in's code was not exchanged");
+                let cure = error.errcode().and_then(advice).unwrap_or("it may pass");
+                tracing::warn!(errcode = error.errcode(), %error, "a sign-in's code was not exchanged: {cure}");
                 let timed_out = matches!(error, ApiError::Timeout);
                 return Ok(SignInEnd::Failed {
                     errcode: error.errcode(),

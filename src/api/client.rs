@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{ApiError, Call, Class, Transport};
+use crate::secret::Secret;
 use crate::token::{Kind, TokenCentre};
 
 /// Tries of a call that may be repeated, the first included.
@@ -31,7 +32,9 @@ impl Client {
     pub async fn read<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
         let mut tries = 1;
         loop {
-            match self.write(call).await {
+            // No token: the centre has tried again already.
+            let token = self.tokens.get(Kind::AccessToken).await?.value;
+            match self.send(call, token).await {
                 Err(error)
                     if error.class() == Class::Retry
                         && error.errcode() != Some(45011)
@@ -54,6 +57,14 @@ impl Client {
     /// See [`ApiError::class`].
     pub async fn write<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
         let token = self.tokens.get(Kind::AccessToken).await?.value;
+        self.send(call, token).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        token: Secret,
+    ) -> Result<T, ApiError> {
         match self.transport.send(&with_token(call, token.expose())).await {
             Err(error) if error.class() == Class::RenewToken => {
                 let token = self

@@ -98,7 +98,11 @@ fn class(errcode: i64) -> Class {
 /// What the operator does about a return code, if there is something to be done.
 pub fn advice(errcode: i64) -> Option<&'static str> {
     Some(match errcode {
-        40001 | 40125 => {
+        // Of the token's own call a wrong secret; of another call, twice in a row, a second fetcher.
+        40001 => {
+            "WECHAT_APPSECRET is not this account's (reset it in the console, 基本配置 → 开发者密码), or another program fetches tokens for this account: let it ask /getTokens instead"
+        }
+        40125 => {
             "WECHAT_APPSECRET is not this account's: reset it in the console (基本配置 → 开发者密码) and set it anew"
         }
         40002 => "the grant_type was refused: check TOKEN_MODE",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ApiError;
 use super::transport::{Call, Transport};
+use super::{ApiError, Number};
 use crate::secret::Secret;
 use crate::wechat::id::{OpenId, UnionId};
 
@@ -41,24 +41,24 @@ pub struct SnsProfile {
 #[derive(Deserialize)]
 struct GrantAnswer {
     access_token: String,
-    expires_in: u64,
+    expires_in: Number,
     refresh_token: String,
     openid: OpenId,
     scope: String,
     unionid: Option<UnionId>,
-    is_snapshotuser: Option<u8>,
+    is_snapshotuser: Option<Number>,
 }
 
 impl From<GrantAnswer> for SnsGrant {
     fn from(answer: GrantAnswer) -> Self {
         Self {
             access_token: answer.access_token.into(),
-            expires_in: Duration::from_secs(answer.expires_in),
+            expires_in: Duration::from_secs(answer.expires_in.0),
             refresh_token: answer.refresh_token.into(),
             open_id: answer.openid,
             scope: answer.scope,
             union_id: answer.unionid,
-            is_snapshot_user: answer.is_snapshotuser == Some(1),
+            is_snapshot_user: answer.is_snapshotuser == Some(Number(1)),
         }
     }
 }

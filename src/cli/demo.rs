@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(LogFormat::Pretty);
+    // From here on a signal can't leave the folder behind.
+    let shutdown = shutdown_signal();
     let folder = tempfile::Builder::new()
         .prefix("offiaccount-demo-")
         .tempdir()
@@ -55,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let stop = CancellationToken::new();
     let simulating = tokio::spawn(simulator.run_until(stop.clone().cancelled_owned()));
-    backend.run_until(shutdown_signal()).await;
+    backend.run_until(shutdown).await;
     stop.cancel();
     simulating.await.context("the simulator")??;
     Ok(ExitCode::SUCCESS)

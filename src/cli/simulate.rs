@@ -18,6 +18,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         env = "LISTEN",
+        hide_env_values = true,
         value_name = "IP:PORT",
         default_value = "127.0.0.1:4000"
     )]
@@ -77,8 +78,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ..usual
     };
     let simulator = Simulator::build(options)?;
+    let shutdown = shutdown_signal();
     announce(simulator.url());
-    simulator.run_until(shutdown_signal()).await?;
+    simulator.run_until(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

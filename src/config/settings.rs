@@ -42,11 +42,11 @@ settings! {
     wechat_encoding_aes_key_previous = "WECHAT_ENCODING_AES_KEY_PREVIOUS";
     /// How the access_token is fetched: `stable` (default) or `classic`.
     token_mode = "TOKEN_MODE", value_name = "MODE";
-    /// The address users' phones see, e.g. https://wx.example.com. Default: http://<LISTEN>.
+    /// The address users' phones see, e.g. `https://wx.example.com`. Default: `http://` and LISTEN.
     public_url = "PUBLIC_URL", value_name = "URL";
     /// The address to listen on. Default: 0.0.0.0:3000.
     listen = "LISTEN", value_name = "IP:PORT";
-    /// `sqlite://PATH` or `mongodb://…`. Default: sqlite://offiaccount.db.
+    /// `sqlite://PATH` or `mongodb://…`. Default: `sqlite://offiaccount.db`.
     database_url = "DATABASE_URL", value_name = "URL";
     /// 32 bytes as 64 hex digits or base64, to seal what is stored. Default: made beside the embedded store. Required with MongoDB.
     store_key = "STORE_KEY", value_name = "KEY";
@@ -56,9 +56,9 @@ settings! {
     admin_token = "ADMIN_TOKEN", value_name = "TOKEN";
     /// Hosts for which a JS-SDK config is signed, by commas. Default: the host of PUBLIC_URL.
     jssdk_domains = "JSSDK_DOMAINS", value_name = "HOSTS";
-    /// The platform's server API. Default: https://api.weixin.qq.com.
+    /// The platform's server API. Default: `https://api.weixin.qq.com`.
     wechat_api_url = "WECHAT_API_URL", value_name = "URL";
-    /// The platform's OAuth page. Default: https://open.weixin.qq.com.
+    /// The platform's OAuth page. Default: `https://open.weixin.qq.com`.
     wechat_open_url = "WECHAT_OPEN_URL", value_name = "URL";
     /// The JS-SDK script that the demo page loads. Default: WeChat's jweixin-1.6.0.js.
     wechat_jssdk_url = "WECHAT_JSSDK_URL", value_name = "URL";

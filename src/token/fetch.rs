@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Credential, FETCH_DEADLINE, FORCE_EVERY, Kind, Need, TokenCentre};
-use crate::api::{ApiError, Call, Class};
+use super::obtain::Need;
+use super::{Credential, Kind, TokenCentre};
+use crate::api::{ApiError, Call, Class, Number};
 use crate::config::TokenMode;
 use crate::secret::Secret;
 
+/// One try of a fetch.
+const FETCH_DEADLINE: Duration = Duration::from_secs(3);
+/// The shortest time between two values forced from the platform: it allows one in 30 s, 20 a day.
+const FORCE_EVERY: Duration = Duration::from_secs(60);
 /// The platform never promises more.
 const LONGEST_LIFE: Duration = Duration::from_secs(7200);
 const TRIES: u32 = 2;
@@ -17,13 +22,13 @@ const TRIES: u32 = 2;
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
-    expires_in: u64,
+    expires_in: Number,
 }
 
 #[derive(Deserialize)]
 struct TicketAnswer {
     ticket: String,
-    expires_in: u64,
+    expires_in: Number,
 }
 
 impl TokenCentre {
@@ -37,7 +42,12 @@ impl TokenCentre {
                 Kind::WxCardTicket => self.fetch_ticket("wx_card").await,
             };
             match fetched {
-                Err(error) if error.class() == Class::Retry && tries < TRIES => {
+                // 45011 passes with the minute, not with a pause.
+                Err(error)
+                    if error.class() == Class::Retry
+                        && error.errcode() != Some(45011)
+                        && tries < TRIES =>
+                {
                     tracing::debug!(credential = kind.name(), %error, "fetching the {} once more", kind.name());
                     tokio::time::sleep(Duration::from_millis(rand::random_range(100..400))).await;
                     tries += 1;
@@ -65,7 +75,9 @@ impl TokenCentre {
                     Need::OtherThan { value, .. }
                         if fetched.value == *value && self.may_force() =>
                     {
-                        self.ask_token(&self.stable_token_call(true)).await
+                        let forced = self.ask_token(&self.stable_token_call(true)).await?;
+                        self.slot(Kind::AccessToken).known().forced_at = Some(Instant::now());
+                        Ok(forced)
                     }
                     _ => Ok(fetched),
                 }
@@ -84,12 +96,8 @@ impl TokenCentre {
     }
 
     fn may_force(&self) -> bool {
-        let mut known = self.slot(Kind::AccessToken).known();
-        let is_allowed = known.forced_at.is_none_or(|at| at.elapsed() >= FORCE_EVERY);
-        if is_allowed {
-            known.forced_at = Some(Instant::now());
-        }
-        is_allowed
+        let known = self.slot(Kind::AccessToken).known();
+        known.forced_at.is_none_or(|at| at.elapsed() >= FORCE_EVERY)
     }
 
     async fn ask_token(&self, call: &Call<'_>) -> Result<Credential, ApiError> {
@@ -99,7 +107,7 @@ impl TokenCentre {
             .transport
             .send(&call.clone().within(FETCH_DEADLINE))
             .await?;
-        credential(answer.access_token, answer.expires_in, asked_at)
+        credential(answer.access_token, answer.expires_in.0, asked_at)
     }
 
     /// A ticket follows the token: a dead token is renewed and the ticket asked for again.
@@ -119,7 +127,7 @@ impl TokenCentre {
         let query = [("access_token", token.expose()), ("type", ticket_type)];
         let call = Call::get("/cgi-bin/ticket/getticket", &query).within(FETCH_DEADLINE);
         let answer: TicketAnswer = self.0.transport.send(&call).await?;
-        credential(answer.ticket, answer.expires_in, asked_at)
+        credential(answer.ticket, answer.expires_in.0, asked_at)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ledger::Answer;
 use crate::receiver::{ReceiveError, Refusal};
 use crate::wechat::query::is_echostr;
 
-/// The URL check (开发者 → 基本配置 → 提交): answers `echostr`, byte for byte.
+/// The URL check (基本配置 → 服务器配置 → 提交): answers `echostr`, byte for byte.
 #[handler]
 pub(super) fn verify(
     request: &Request,

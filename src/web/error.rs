@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use poem::error::{NotFoundError, ResponseError};
 use poem::http::{HeaderName, StatusCode, header};
-use poem::{Endpoint, Request, Response};
+use poem::{Endpoint, IntoResponse as _, Request, Response};
 use serde::Serialize;
 
 use crate::api::{ApiError, advice};
@@ -202,11 +202,13 @@ pub(super) async fn catch_panic<E: Endpoint>(
     endpoint: Arc<E>,
     request: Request,
 ) -> poem::Result<Response> {
-    match AssertUnwindSafe(endpoint.get_response(request))
+    match AssertUnwindSafe(endpoint.call(request))
         .catch_unwind()
         .await
     {
-        Ok(response) => Ok(response),
+        Ok(Ok(response)) => Ok(response.into_response()),
+        // What no route took: `OPTIONS *`, `CONNECT`.
+        Ok(Err(error)) => Ok(into_response(error)),
         Err(_panic) => {
             tracing::error!("a request handler panicked");
             let detail = "this is our fault; the log has the cause";

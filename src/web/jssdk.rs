@@ -41,8 +41,13 @@ pub(super) async fn post_js_config(
         .headers()
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    let is_form =
-        content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+    // RFC 9110, section 8.3.1: in any case, and parameters may follow.
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    let is_form = media_type.is_some_and(|value| {
+        value
+            .trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    });
     let url = if is_form {
         single(form_urlencoded::parse(&body), "url")?.map(String::from)
     } else {

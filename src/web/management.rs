@@ -5,8 +5,7 @@ use std::sync::Arc;
 use poem::http::{StatusCode, header};
 use poem::web::Data;
 use poem::{Body, Request, Response, handler};
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -29,11 +28,6 @@ pub(super) async fn get_tokens(
     Ok(tokens(&credential))
 }
 
-#[derive(Deserialize)]
-struct Reported {
-    access_token: Option<String>,
-}
-
 /// A new `access_token`, if the one that failed is still the stored one.
 #[handler]
 pub(super) async fn refresh_tokens(
@@ -43,9 +37,8 @@ pub(super) async fn refresh_tokens(
 ) -> Result<Response, Problem> {
     authorize(request, backend)?;
     let body = request::body(request, body).await?;
-    let reported = serde_json::from_slice::<Reported>(&body)
-        .ok()
-        .and_then(|reported| reported.access_token);
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let reported = body.get("access_token").and_then(Value::as_str);
     let Some(reported) = reported.filter(|token| !token.is_empty()) else {
         let detail = "send {\"access_token\": \"the one that failed\"}: only if it is still the stored one is a new one fetched";
         return Err(Problem::bad_request("missing_access_token", detail));

@@ -14,7 +14,6 @@ use super::error::Problem;
 use super::pages::{Notice, notice};
 use super::request::parameter;
 use super::trace::RequestId;
-use crate::api::advice;
 use crate::oauth::{BrowserId, Callback, Intent, NextPath, Scope, SignInEnd, UserError};
 use crate::store::{Session, StoreError};
 use crate::wechat::id::OpenId;
@@ -101,7 +100,7 @@ pub(super) async fn callback(
         Ok(Callback::Ended(intent, SignInEnd::Failed { errcode, timed_out })) => notice(
             backend,
             *id,
-            &Notice::exchange_failed(&intent, errcode, timed_out, errcode.and_then(advice)),
+            &Notice::exchange_failed(&intent, errcode, timed_out),
         ),
         Ok(Callback::Declined(intent)) => notice(backend, *id, &Notice::declined(&intent)),
         Ok(Callback::BadState) => notice(backend, *id, &Notice::bad_state()),

@@ -12,6 +12,7 @@ use poem::{Request, Response, handler};
 use super::error::Problem;
 use super::trace::RequestId;
 use super::{Backend, files};
+use crate::api::advice;
 use crate::oauth::Intent;
 use crate::secret::Secret;
 
@@ -148,18 +149,17 @@ impl Notice {
     }
 
     /// WeChat gave no token for the code.
-    pub(super) fn exchange_failed(
-        intent: &Intent,
-        errcode: Option<i64>,
-        timed_out: bool,
-        advice: Option<&'static str>,
-    ) -> Self {
+    pub(super) fn exchange_failed(intent: &Intent, errcode: Option<i64>, timed_out: bool) -> Self {
         let status = if timed_out {
             StatusCode::GATEWAY_TIMEOUT
         } else {
             StatusCode::BAD_GATEWAY
         };
-        let hint = advice.unwrap_or("WeChat did not confirm the sign-in. Try again");
+        // What only an operator can mend stands in the log, for it is none of the user's.
+        let hint = errcode
+            .filter(|errcode| matches!(errcode, 40029 | 40163 | 42003 | -1))
+            .and_then(advice)
+            .unwrap_or("WeChat did not confirm the sign-in. Try again");
         Self {
             status,
             title: "登录失败",

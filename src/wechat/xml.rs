@@ -73,7 +73,7 @@ pub enum XmlError {
     #[error("start and end tags do not match")]
     Mismatched,
     /// A second root, or text before or after the root.
-    #[error("something stands outside the root element")]
+    #[error("something stands outside the root element; if it is JSON, choose XML as 数据格式")]
     OutsideRoot,
     /// Anything else that is not well-formed.
     #[error("the XML is not well-formed")]

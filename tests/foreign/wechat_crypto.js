@@ -36,11 +36,13 @@ async function say(text, place) {
   });
   const envelope = `<xml><ToUserName><![CDATA[${ACCOUNT}]]></ToUserName><Encrypt><![CDATA[${encrypt}]]></Encrypt></xml>`;
   const answer = await fetch(`${task.url}?${query}`, { method: 'POST', body: envelope });
-  const reply = await fields(await answer.text());
+  const body = await answer.text();
+  if (answer.status !== 200) throw new Error(`${answer.status} ${body}`);
+  const reply = await fields(body);
   const signature = box.getSignature(reply.TimeStamp, reply.Nonce, reply.Encrypt);
   const opened = box.decrypt(reply.Encrypt);
   return {
-    status: answer.status,
+    content_type: answer.headers.get('content-type'),
     is_signed: signature === reply.MsgSignature,
     appid: opened.id,
     reply: await fields(opened.message),

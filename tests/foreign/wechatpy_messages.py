@@ -44,13 +44,15 @@ def read(xml):
 
 
 def post(query, body):
-    return requests.post(task["url"], params=query, data=body.encode(),
-                         headers={"Content-Type": "text/xml"}, timeout=10)
+    answer = requests.post(task["url"], params=query, data=body.encode(),
+                           headers={"Content-Type": "text/xml"}, timeout=10)
+    assert answer.status_code == 200, (answer.status_code, answer.text)
+    return answer
 
 
 def plain(text, place):
     answer = post(signed(), message(text, place))
-    return {"status": answer.status_code, "reply": read(answer.text)}
+    return {"content_type": answer.headers["Content-Type"], "reply": read(answer.text)}
 
 
 def safe(text, place):
@@ -67,7 +69,7 @@ def safe(text, place):
         raise AssertionError("wechatpy checks no signature")
     except InvalidSignatureException:
         pass
-    return {"status": answer.status_code, "reply": read(opened)}
+    return {"content_type": answer.headers["Content-Type"], "reply": read(opened)}
 
 
 def handshake():

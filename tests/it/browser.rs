@@ -15,10 +15,9 @@ const NEWEST: &str = ".entry:first-of-type";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_signs_in_and_all_five_buttons_answer() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    let fan = &fans[1];
-    walk("buttons", async |browser| {
+    walk("buttons", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        let fan = &fans[1];
         browser.goto(demo.page()).await;
         assert_eq!(browser.text("#user-name").await, "未登录");
         assert_eq!(browser.text("#jssdk-state").await, "未配置");
@@ -90,7 +89,15 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         browser
             .until("document.querySelectorAll('[data-ok=false]').length === 0")
             .await;
+        // On a phone the answers are below: a press brings them into sight.
+        browser.look_on(PHONE).await;
         let supported = answer_of(browser, "#check-js-api", "wx.checkJsApi").await;
+        let place = "document.querySelector('.entry').getBoundingClientRect().top / innerHeight";
+        browser
+            .until(&format!("{place} >= 0 && {place} < 0.9"))
+            .await;
+        browser.keep_picture("demo-answers-phone.png").await;
+        browser.look_on(DESKTOP).await;
         assert_eq!(supported["checkResult"]["getNetworkType"], true);
 
         // What comes back after a reload is the session, not the page's memory.
@@ -99,14 +106,12 @@ async fn a_visitor_signs_in_and_all_five_buttons_answer() {
         assert_eq!(browser.text("#user-name").await, str(&fan["nickname"]));
     })
     .await;
-    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    walk("declined", async |browser| {
+    walk("declined", async |demo, browser| {
+        let fans = demo.sim("fans").await;
         browser.goto(demo.page()).await;
         browser.press("#wx-login").await;
         browser.find("form .deny").await;
@@ -145,13 +150,49 @@ async fn a_visitor_who_declines_is_told_so_and_may_sign_in_again() {
         assert_eq!(browser.text("#user-name").await, str(&fans[0]["nickname"]));
     })
     .await;
-    demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_wechat_refuses_is_told_with_what_support_asks_for() {
+    walk("refused", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        // WeChat takes no code.
+        let fault = json!({"path": "/sns/oauth2/access_token", "errcode": 40029, "times": 1});
+        demo.control(Method::POST, "faults", fault).await;
+        browser.goto(demo.page()).await;
+        browser.press("#wx-login").await;
+        consent(browser, &fans[0]).await;
+        browser.until("document.title === '登录失败'").await;
+        let foot = browser.text(".notice-foot").await;
+        assert!(
+            foot.contains("errcode 40029") && foot.contains("请求编号"),
+            "{foot}"
+        );
+        browser.expect_complaint("502").await;
+        browser
+            .pictures("notice-errcode", &[("phone", PHONE)])
+            .await;
+
+        // The page's host is not among the account's 网页授权域名: WeChat's own page says so.
+        let elsewhere = json!({"oauth_domains": ["elsewhere.example"]});
+        demo.control(Method::PUT, "account", elsewhere).await;
+        browser.press("#retry").await;
+        browser
+            .until("document.body.textContent.includes('10003')")
+            .await;
+        browser
+            .pictures(
+                "consent-refused",
+                &[("phone", PHONE), ("desktop-dark", DESKTOP.dark())],
+            )
+            .await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
-    let demo = Program::demo().await;
-    walk("wrong", async |browser| {
+    walk("wrong", async |demo, browser| {
         browser.goto(demo.page()).await;
 
         // Nobody is signed in.
@@ -226,15 +267,13 @@ async fn the_demo_page_says_what_went_wrong_and_what_to_do() {
         browser.find("#jssdk-state[data-state=ready]").await;
     })
     .await;
-    demo.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fan_chats_with_the_account_on_the_simulators_page() {
-    let demo = Program::demo().await;
-    let fans = demo.sim("fans").await;
-    let fan = str(&fans[1]["nickname"]).to_owned();
-    walk("chat", async |browser| {
+    walk("chat", async |demo, browser| {
+        let fans = demo.sim("fans").await;
+        let fan = str(&fans[1]["nickname"]).to_owned();
         browser.goto(demo.page()).await;
         // So that the simulator has something to tell of.
         answer_of(browser, "#get-followers", "getFollowers").await;
@@ -267,10 +306,10 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
 
         browser.press("#unfollow").await;
         browser.find("#unfollow:disabled").await;
-        assert_eq!(subscribe(&demo, 1).await, 0);
+        assert_eq!(subscribe(demo, 1).await, 0);
         browser.press("#follow").await;
         browser.find("#follow:disabled").await;
-        assert_eq!(subscribe(&demo, 1).await, 1);
+        assert_eq!(subscribe(demo, 1).await, 1);
         browser
             .until("document.querySelectorAll('#pushes li').length === 4")
             .await;
@@ -316,7 +355,6 @@ async fn a_fan_chats_with_the_account_on_the_simulators_page() {
         said(browser, 3, "Hello <b>bold</b> & more").await;
     })
     .await;
-    demo.stop().await;
 }
 
 /// Signs in from the demo page as this fan.
@@ -327,11 +365,14 @@ async fn sign_in(browser: &Browser, fan: &Value) {
 
 /// Chooses the fan on the consent page, consents, and waits for the demo page to know who it is.
 async fn allow(browser: &Browser, fan: &Value) {
-    browser
-        .press(&format!("input[value='{}']", str(&fan["openid"])))
-        .await;
-    browser.press("form .allow").await;
+    consent(browser, fan).await;
     browser.find("#user[data-state=signed-in]").await;
+}
+
+async fn consent(browser: &Browser, fan: &Value) {
+    let choice = format!("input[value='{}']", str(&fan["openid"]));
+    browser.press(&choice).await;
+    browser.press("form .allow").await;
 }
 
 /// Presses a button of the demo page: the body of the good answer that it brings.

@@ -1,20 +1,29 @@
 //! The integration tests: one binary, a file for each capability.
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
-#![allow(dead_code, reason = "wip")]
 
 mod bot;
 mod browser;
+mod browser_simulator;
+mod cli;
 mod foreign;
 mod helpers;
+mod jssdk;
+mod management;
 mod mongod;
+mod oauth;
 mod parts;
 mod program;
+mod restart;
+mod secrets;
 mod server;
 mod simulator;
 mod store;
+mod stored;
+mod tokens;
+mod visitor;
 mod webhook;
 mod wire;

@@ -80,3 +80,13 @@ impl Drop for Program {
         }
     }
 }
+
+#[tokio::test]
+async fn a_demo_that_is_stopped_at_once_ends_well_and_leaves_nothing_behind() {
+    Program::demo().await.stop().await;
+}
+
+#[tokio::test]
+async fn a_simulator_that_is_stopped_at_once_ends_well() {
+    Program::simulate(&[]).await.stop().await;
+}

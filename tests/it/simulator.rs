@@ -8,6 +8,9 @@
 
 mod api;
 mod control;
+mod live;
 mod oauth;
+mod page;
 mod push;
+mod web;
 mod world;

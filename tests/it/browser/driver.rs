@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::parts::part;
+use crate::program::Program;
 
 /// How long a page may take to show what is expected of it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,15 +94,16 @@ pub(crate) struct Browser {
     requested: RefCell<Vec<Url>>,
 }
 
-/// Runs `walk` in a browser of its own. At the end nothing unexpected may stand in the console, and
-/// no other host may have been asked for anything.
-pub(crate) async fn walk<F: AsyncFnOnce(&Browser)>(name: &str, walk: F) {
+/// Runs `walk` with a demo and a browser of its own. At the end nothing unexpected may stand in the
+/// console, and no other host may have been asked for anything.
+pub(crate) async fn walk<F: AsyncFnOnce(&Program, &Browser)>(name: &str, walk: F) {
     let Some(chromedriver) = part("browser") else {
         return;
     };
+    let demo = Program::demo().await;
     let browser = Browser::open(&chromedriver).await;
     let walked = AssertUnwindSafe(async {
-        walk(&browser).await;
+        walk(&demo, &browser).await;
         browser.assert_quiet_and_local().await;
     });
     let outcome = walked.catch_unwind().await;
@@ -115,6 +117,7 @@ pub(crate) async fn walk<F: AsyncFnOnce(&Browser)>(name: &str, walk: F) {
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
+    demo.stop().await;
 }
 
 impl Browser {
@@ -300,8 +303,6 @@ impl Browser {
 
     async fn assert_quiet_and_local(&self) {
         self.read_logs().await;
-        let complaints = self.complaints.borrow();
-        assert!(complaints.is_empty(), "the console: {complaints:#?}");
         let requested = self.requested.borrow();
         let seen = requested.iter().any(|url| url.scheme() == "http");
         assert!(seen, "nothing was recorded");
@@ -313,6 +314,8 @@ impl Browser {
             .map(Url::as_str)
             .collect();
         assert!(foreign.is_empty(), "asked for {foreign:#?}");
+        let complaints = self.complaints.borrow();
+        assert!(complaints.is_empty(), "the console: {complaints:#?}");
     }
 
     /// Takes over what is new in the logs of the console and of the network.
