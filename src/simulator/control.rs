@@ -260,13 +260,7 @@ pub(crate) const ROUTES: &[Route] = &[
         &[],
         &[],
     ),
-    route(
-        "GET",
-        "/revision",
-        "How far every list has come",
-        &[],
-        &[],
-    ),
+    route("GET", "/revision", "How far every list has come", &[], &[]),
     route(
         "GET",
         "/events",

@@ -67,7 +67,9 @@ fn allows(source: &str, page: &Url, ancestor: &Url) -> bool {
     if let Some(scheme) = source.strip_suffix(':') {
         return scheme.eq_ignore_ascii_case(ancestor.scheme());
     }
-    let (scheme, rest) = source.split_once("://").unwrap_or((ancestor.scheme(), source));
+    let (scheme, rest) = source
+        .split_once("://")
+        .unwrap_or((ancestor.scheme(), source));
     if !scheme.eq_ignore_ascii_case(ancestor.scheme()) {
         return false;
     }

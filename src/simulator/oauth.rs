@@ -92,7 +92,8 @@ impl PageError {
 
     /// The entry of the glossary, without its `oauth:`.
     fn topic(&self) -> String {
-        self.code.map_or_else(|| self.topic.to_owned(), |code| code.to_string())
+        self.code
+            .map_or_else(|| self.topic.to_owned(), |code| code.to_string())
     }
 }
 

@@ -98,9 +98,9 @@ fn send_all(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let tag = match filter.is_set("is_to_all") {
         true => None,
         false => {
-            let tag = filter
-                .number("tag_id")
-                .and_then(|tag| u64::try_from(tag).ok());
+            // Clients of before 2016 still say group.
+            let tag = filter.number("tag_id").or(filter.number("group_id"));
+            let tag = tag.and_then(|tag| u64::try_from(tag).ok());
             let tag = tag.filter(|tag| platform.tags.has(*tag));
             Some(tag.ok_or(45159)?)
         }

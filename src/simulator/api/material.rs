@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::form::Part;
 use super::media::{download, file};
 use super::{Answer, Call, Endpoint, Members, Refusal, get, ok, post, upload};
 use crate::simulator::media::{Media, MediaKind};
@@ -73,9 +74,14 @@ fn add(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let kind = kind.ok_or(40004)?;
     let (name, part) = file(call)?;
     let format = kind.check(&name, &part.bytes, true)?;
-    let described = |part: &super::form::Part| part.name == "description";
-    let description = match call.form().iter().find(|part| described(part)) {
-        Some(part) => serde_json::from_slice(&part.bytes).map_err(|_| 47001)?,
+    // The documents put it into the form; a client in wide use puts it into the query.
+    let form = call.form();
+    let described = form.iter().find(|part| part.name == "description");
+    let described = described
+        .map(Part::text)
+        .or_else(|| call.query.get("description").map(str::to_owned));
+    let description = match described {
+        Some(words) => serde_json::from_str(&words).map_err(|_| 47001)?,
         None if kind == MediaKind::Video => return Err(47001.into()),
         None => Value::Null,
     };
