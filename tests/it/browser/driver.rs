@@ -67,6 +67,12 @@ pub(crate) const DESKTOP: Screen = Screen {
     scheme: "light",
 };
 
+/// A small laptop's.
+pub(crate) const LAPTOP: Screen = Screen {
+    height: 720,
+    ..DESKTOP
+};
+
 pub(crate) const PHONE: Screen = Screen {
     width: 390,
     height: 844,
@@ -179,6 +185,22 @@ impl Browser {
         let field = self.find(css).await;
         field.clear().await.unwrap();
         field.send_keys(text).await.unwrap();
+    }
+
+    /// Presses keys where the focus is.
+    pub(crate) async fn keys(&self, keys: &str) {
+        let focused = self.window.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    }
+
+    /// From here on the elements are those of the page in this frame.
+    pub(crate) async fn step_into(&self, css: &str) {
+        self.find(css).await.enter_frame().await.unwrap();
+    }
+
+    /// Back to the page that holds the frame.
+    pub(crate) async fn step_out(&self) {
+        self.window.enter_parent_frame().await.unwrap();
     }
 
     pub(crate) async fn text(&self, css: &str) -> String {
