@@ -30,6 +30,8 @@ const STATE_BYTES: usize = 128;
 const COOKIE: &str = "sim_fan";
 /// Remembers that the page was opened from the account's chat or menu; the phone at `/` sets it.
 const FROM_COOKIE: &str = "sim_from";
+/// Remembers that 使用完整服务 was pressed on the snapshot page that the phone shows.
+const FULL_COOKIE: &str = "sim_full";
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' http: https: data:; \
                       base-uri 'none'; frame-ancestors 'self'";
 
@@ -58,7 +60,7 @@ struct Ask {
     force_snapshot: bool,
     /// The page was opened from the account's own chat or menu.
     from_account: bool,
-    /// 使用完整服务 on a snapshot page leads here: no snapshot this time.
+    /// 使用完整服务 was pressed: no snapshot this time, and no silence.
     wants_full_service: bool,
 }
 
@@ -159,6 +161,7 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
     let raw_query = request.original_uri().query().unwrap_or("").to_owned();
     let remembered = cookie(&request, COOKIE);
     let came_from = cookie(&request, FROM_COOKIE);
+    let is_full = cookie(&request, FULL_COOKIE).is_some();
     let form = match method {
         Method::GET => Pairs::default(),
         Method::POST => match http::body(request).await {
@@ -208,6 +211,7 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
         }
     };
     let came_from = query.get("_from").or(came_from.as_deref());
+    ask.wants_full_service |= is_full;
     ask.from_account = matches!(came_from, Some("chat" | "menu"));
     // What the form says comes first, then the address, then who was here last.
     let named = form.get("_fan").or(query.get("_fan"));

@@ -31,7 +31,7 @@ export function select(id, { detail, focus } = {}) {
     panelOf(one).hidden = !isSelected;
   }
   const head = byId("tab-" + tab.id);
-  head.classList.remove("news");
+  head.classList.remove("unseen");
   if (focus) head.focus();
   head.scrollIntoView({ block: "nearest", inline: "nearest" });
   if (!tab.isStarted) {
@@ -82,7 +82,7 @@ export function start() {
     for (const tab of tabs) {
       if (!tab.topics || !tab.topics.some((topic) => topics.has(topic))) continue;
       if (tab === selected) tab.refresh(panelOf(tab));
-      else if (tab.isNews && tab.isStarted !== undefined) byId("tab-" + tab.id).classList.add("news");
+      else if (tab.isNews && tab.isStarted !== undefined) byId("tab-" + tab.id).classList.add("unseen");
     }
   });
 }

@@ -29,7 +29,12 @@ on("live", (name) => {
   liveness = name;
   writeHead();
 });
-on("reset", () => refreshSettings().catch(() => {}));
+on("reset", () => {
+  // Nobody of before is there any more.
+  state.openid = "";
+  state.fans = [];
+  refreshSettings().catch(() => {});
+});
 on("trouble", (words) => byId("chat").append(el("p", { class: "line failed", text: words })));
 byId("reset").addEventListener("click", async () => {
   if (await sheet.confirm(t("reset.ask"), t("reset"))) {

@@ -183,7 +183,12 @@ const ACTIONS = {
 
 function writeActions() {
   byId("actions").replaceChildren(...Object.keys(ACTIONS).map((name) => {
-    const press = button("", () => { toggleActions(false); ACTIONS[name](); }, { id: "act-" + name });
+    const press = button("", () => {
+      toggleActions(false);
+      // Where the focus goes back to when the sheet closes.
+      byId("more").focus();
+      ACTIONS[name]();
+    }, { id: "act-" + name });
     press.append(el("span", { class: "sign" }, icon(name)), t("act." + name));
     return press;
   }));

@@ -11,12 +11,12 @@ import { on, state } from "./state.js";
 const view = byId("webview");
 // A page that has not said by then whether it may be framed is shown as it is.
 const PATIENCE_MS = 1500;
+const NO_FULL = "sim_full=; path=/; samesite=lax; max-age=0";
 // What a page may hide, and what stays whatever it hides ("基本类").
 const BASE = new Set(["refresh", "openWithSafari"]);
 let frame = null;
 let page = fresh("");
-let from = "address";
-let base = 0;
+let entry = "";
 let depth = 0;
 let length = 0;
 let lastOauth = 0;
@@ -40,32 +40,34 @@ function host(url) {
 export async function openWeb(url, way) {
   const address = webAddress(url);
   if (!address) return;
-  from = way;
+  entry = address;
   // The consent page knows by it that he comes from the account itself: a follower is not asked then.
   document.cookie = "sim_from=" + way + "; path=/; samesite=lax" + (way === "address" ? "; max-age=0" : "");
+  document.cookie = NO_FULL;
   if (view.hidden) opener = document.activeElement;
   view.hidden = false;
   for (const part of byId("phone").children) if (part !== view) part.inert = true;
   byId("web-full").hidden = true;
-  lastOauth = await newestOauth();
+  byId("web-note").hidden = true;
+  if (frame) frame.remove();
+  frame = null;
   page = fresh(address);
   writeHead();
   byId("web-back").focus();
+  const opened = page;
+  lastOauth = await newestOauth();
+  if (opened !== page || view.hidden) return;
 
   const { pathname, hash } = new URL(address);
   if (pathname.endsWith("/connect/oauth2/authorize") && hash !== "#wechat_redirect") {
     note(t("web.fragment"), [helpButton("oauth:fragment")]);
     return;
   }
-  const asked = page;
-  byId("web-note").hidden = true;
-  if (frame) frame.remove();
-  frame = null;
   const answer = await Promise.race([
     call("GET", "/frame?url=" + encodeURIComponent(address)).catch(() => null),
     new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); }),
   ]);
-  if (asked !== page || view.hidden) return;
+  if (opened !== page || view.hidden) return;
   if (answer && !answer.framable) {
     note(t("web.refused"), [el("p", { text: t("web.refused.cure", location.origin) }), el("code", { text: answer.why }), newTab(address)]);
   } else if (answer && answer.status === null) {
@@ -77,7 +79,7 @@ function load(address) {
   byId("web-note").hidden = true;
   if (frame) frame.remove();
   frame = el("iframe", { src: address, title: host(address), allow: "clipboard-write" });
-  length = base = history.length;
+  length = history.length;
   depth = 0;
   frame.addEventListener("load", () => {
     // Only what grew the history can be gone back over.
@@ -110,8 +112,18 @@ function close() {
   frame = null;
   view.hidden = true;
   document.cookie = "sim_from=; path=/; samesite=lax; max-age=0";
+  document.cookie = NO_FULL;
   for (const part of byId("phone").children) part.inert = false;
   (opener && opener.isConnected && opener.offsetParent ? opener : byId("browse")).focus();
+}
+
+// The page begins again, and from now on it gets no snapshot: whoever it asks is asked for real.
+function fullService() {
+  document.cookie = "sim_full=1; path=/; samesite=lax";
+  byId("web-full").hidden = true;
+  page = fresh(entry);
+  load(entry);
+  writeHead();
 }
 
 function back() {
@@ -299,16 +311,13 @@ async function lookForSnapshot() {
   if (!newest || newest.id <= lastOauth) return;
   lastOauth = newest.id;
   byId("web-full").hidden = newest.outcome !== "snapshot";
-  byId("full-service").onclick = () => {
-    byId("web-full").hidden = true;
-    load("/connect/oauth2/authorize?" + newest.query + "&_full=1#wechat_redirect");
-  };
 }
 
 export function start() {
   byId("web-back").addEventListener("click", back);
   byId("web-close").addEventListener("click", close);
   byId("web-more").addEventListener("click", options);
+  byId("full-service").addEventListener("click", fullService);
   view.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
   });

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -187,10 +188,14 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
-    /// Presses keys where the focus is.
+    /// Presses keys, one after the other, wherever the focus is.
     pub(crate) async fn keys(&self, keys: &str) {
-        let focused = self.window.active_element().await.unwrap();
-        focused.send_keys(keys).await.unwrap();
+        let press = |actions: KeyActions, value| {
+            let down = actions.then(KeyAction::Down { value });
+            down.then(KeyAction::Up { value })
+        };
+        let actions = keys.chars().fold(KeyActions::new("keys".into()), press);
+        self.window.perform_actions(actions).await.unwrap();
     }
 
     /// From here on the elements are those of the page in this frame.
@@ -230,6 +235,12 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+
+    /// Goes on in a window of its own, beside those that are there.
+    pub(crate) async fn open_window(&self) {
+        let window = self.window.new_window(true).await.unwrap();
+        self.window.switch_to_window(window.handle).await.unwrap();
     }
 
     /// Goes on in the window that a link has opened.
