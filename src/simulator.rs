@@ -9,42 +9,63 @@
 //!
 //! # Layout
 //!
-//! - `account`, `fans`, `tokens`, `grants`, `clock`, `mint`, `faults`, `chat`: what the platform knows.
+//! - `platform` and what it holds: `account`, `fans`, `tags`, `menu`, `qrcodes`, `agents`, `templates`,
+//!   `mass`, `media`, `articles`, `comments`, `tokens`, `grants`, `quotas`, `faults`, `chat`, `clock`, `mint`.
 //! - `api`: the server API, one declaration per endpoint.
-//! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback.
-//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page.
+//! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback. `outbox`: events to come.
+//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `live`: what changed, as it
+//!   happens. `openapi`: all of it as a document. `glossary`: what errors mean. `framing`: whether the
+//!   phone can show a page.
 
 mod account;
+mod agents;
 mod api;
+mod articles;
 mod chat;
 mod clock;
+mod comments;
 mod control;
 mod errcode;
 mod fans;
 mod faults;
+mod framing;
+mod glossary;
 mod grants;
 mod guard;
 mod http;
 mod jssdk;
+mod live;
+mod mass;
+mod media;
+mod menu;
 mod mint;
 mod oauth;
+mod openapi;
+mod outbox;
 mod page;
+mod picture;
 mod platform;
 mod push;
+mod qrcodes;
+mod quotas;
+mod tags;
+mod templates;
 mod tokens;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use poem::{Endpoint, Request, Response};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::account::Account;
 pub use self::account::{Kind, Limits, Mode};
+use self::live::{Live, Watched};
 use self::platform::Platform;
 use crate::secret::Secret;
 use crate::server;
@@ -119,6 +140,7 @@ impl Options {
             limits: self.limits,
             oauth_domains: self.oauth_domains.clone(),
             js_domains: self.js_domains.clone(),
+            ip_whitelist: Vec::new(),
         };
         account.check().map_err(SimulatorError::Options)?;
         Ok(account)
@@ -167,20 +189,35 @@ struct World {
     origin: String,
     client: reqwest::Client,
     platform: Mutex<Platform>,
+    live: Live,
     deliveries: TaskTracker,
     closing: CancellationToken,
+    /// Something may have become due: an event was left in the outbox, or the clock moved.
+    stirred: Notify,
+    /// A delivery came to its end.
+    pushed: Notify,
 }
 
 impl World {
     /// A panic in a handler leaves the state as far as it got; the others go on with it.
-    fn platform(&self) -> MutexGuard<'_, Platform> {
-        self.platform.lock().unwrap_or_else(PoisonError::into_inner)
+    fn platform(&self) -> Watched<'_> {
+        let platform = self.platform.lock();
+        self.live
+            .watch(platform.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets the outbox be looked through.
+    fn stir(&self) {
+        self.stirred.notify_one();
     }
 
     /// As at the start, whatever `/_sim` changed.
     fn reset(&self) -> Result<(), SimulatorError> {
         let account = self.options.account()?;
-        *self.platform() = Platform::new(&self.options, account, &self.origin);
+        let mut platform = self.platform();
+        let resets = platform.resets + 1;
+        *platform = Platform::new(&self.options, account, &self.origin);
+        platform.resets = resets;
         Ok(())
     }
 }
@@ -227,8 +264,11 @@ impl Simulator {
             origin,
             client,
             platform: Mutex::new(platform),
+            live: Live::new(),
             deliveries: TaskTracker::new(),
             closing: CancellationToken::new(),
+            stirred: Notify::new(),
+            pushed: Notify::new(),
         };
         Ok(Self {
             listener,
@@ -266,6 +306,8 @@ impl Simulator {
         let closing = self.world.closing.clone();
         let site = Site(self.world.clone());
         let serving = tokio::spawn(server::serve(listener, site, server::Load::new(), closing));
+        let events = push::release_events(self.world.clone());
+        self.world.deliveries.spawn(events);
         shutdown.await;
         self.world.closing.cancel();
         if let Err(error) = serving.await {
@@ -301,6 +343,7 @@ impl Endpoint for Site {
             _ if path.starts_with("/_sim/") => control::answer(world, request).await,
             _ if path.starts_with("/sim/") => page::asset(&path),
             _ if path.starts_with("/mmopen/") => page::head_image(world, &path),
+            _ if path.starts_with("/mmbiz/") => picture::answer(world, &path),
             "/connect/oauth2/authorize" => oauth::answer(world, request).await,
             _ if path.starts_with("/open/js/") => jssdk::script(world, &path).await,
             _ if path.starts_with("/sdk/") => jssdk::answer(world, request).await,

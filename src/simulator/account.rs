@@ -47,10 +47,33 @@ pub enum Limits {
 pub(crate) enum Right {
     /// Tokens, addresses, pushes: every account.
     Basic,
-    /// Followers, customer-service messages, the JS-SDK.
-    Service,
+    /// Menus, followers, customer-service messages, media, drafts, the JS-SDK.
+    Certified,
+    /// Template messages, QR codes, remarks: not for subscription accounts.
+    ServiceAccount,
     /// Web OAuth.
     WebAuthorization,
+    /// Subscription notices.
+    Notices,
+    /// Mass messages to all or to a tag.
+    MassByTag,
+    /// Mass messages to a list of openids.
+    MassByOpenid,
+}
+
+impl Right {
+    /// The word for it in `/_sim/endpoints`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Certified => "certified",
+            Self::ServiceAccount => "service_account",
+            Self::WebAuthorization => "web_authorization",
+            Self::Notices => "notices",
+            Self::MassByTag => "mass_by_tag",
+            Self::MassByOpenid => "mass_by_openid",
+        }
+    }
 }
 
 /// The settings that `/_sim/account` shows and changes.
@@ -67,6 +90,8 @@ pub(crate) struct Account {
     pub(crate) limits: Limits,
     pub(crate) oauth_domains: Vec<String>,
     pub(crate) js_domains: Vec<String>,
+    /// IP白名单: who may ask for tokens; empty means anybody.
+    pub(crate) ip_whitelist: Vec<String>,
 }
 
 impl Account {
@@ -84,6 +109,7 @@ impl Account {
             "limits": self.limits.as_str(),
             "oauth_domains": self.oauth_domains,
             "js_domains": self.js_domains,
+            "ip_whitelist": self.ip_whitelist,
         })
     }
 
@@ -116,6 +142,7 @@ impl Account {
             "limits" => self.limits = parse(text(value)?, str::parse)?,
             "oauth_domains" => self.oauth_domains = texts(value)?,
             "js_domains" => self.js_domains = texts(value)?,
+            "ip_whitelist" => self.ip_whitelist = texts(value)?,
             _ => return Err("no such member".to_owned()),
         }
         Ok(())
@@ -162,8 +189,12 @@ impl Kind {
     pub(crate) fn grants(self, right: Right) -> bool {
         match right {
             Right::Basic => true,
-            Right::Service => self != Self::Unverified,
-            Right::WebAuthorization => matches!(self, Self::Service | Self::Sandbox),
+            Right::Certified => self != Self::Unverified,
+            Right::ServiceAccount | Right::WebAuthorization => {
+                matches!(self, Self::Service | Self::Sandbox)
+            }
+            Right::MassByTag => matches!(self, Self::Service | Self::Subscription),
+            Right::Notices | Right::MassByOpenid => self == Self::Service,
         }
     }
 }

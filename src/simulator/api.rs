@@ -3,70 +3,53 @@
 //! An endpoint is one [`Endpoint`] in the table of its area. What is common to all stands here, once:
 //! the method, the token, the account's rights, quotas, ordered faults, the texts of errors with
 //! their `rid`, and the log of calls. Handlers are sync over the [`Platform`], so that a seed and a
-//! moved clock give the same answers; delays are waited for outside its lock.
+//! moved clock give the same answers; delays are waited for outside its lock. What a call causes
+//! later, an event, it leaves in the platform's outbox.
 
+mod article;
 mod callback;
+mod comment;
 mod custom;
+mod datacube;
+mod endpoint;
+mod form;
+mod kf;
+mod mass;
+mod material;
+mod media;
+mod menu;
+mod notice;
+mod qrcode;
+mod quota;
 mod sns;
+mod tag;
+mod template;
 mod ticket;
 mod token;
 mod user;
 
+pub(crate) mod call;
+
 use std::borrow::Cow;
-use std::time::Instant;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use poem::http::{Method, StatusCode};
-use poem::{Request, Response};
-use serde_json::{Map, Value, json};
+use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::web::RemoteAddr;
+use poem::{Addr, Request, Response};
+use serde_json::json;
 
+pub(crate) use self::call::{Answer, Call, File, Members, Refusal, ok, ok_with};
+pub(crate) use self::endpoint::{Access, Body, Endpoint, Verb};
+use self::endpoint::{COMMON, get, post, upload};
 use super::World;
-use super::account::{Kind, Right};
+use super::account::Kind;
 use super::clock::machine_millis;
 use super::errcode;
+use super::faults::Fault;
 use super::http::{self, Pairs};
 use super::platform::Platform;
-
-/// One call of the API: what it is, what it needs, what it may refuse, what it does.
-pub(crate) struct Endpoint {
-    pub(crate) method: Verb,
-    pub(crate) path: &'static str,
-    /// One line for `/_sim/endpoints`.
-    pub(crate) summary: &'static str,
-    /// The codes this call answers beside [`COMMON`].
-    pub(crate) errors: &'static [i64],
-    pub(crate) access: Access,
-    pub(crate) right: Right,
-    pub(crate) daily: Option<Daily>,
-    pub(crate) handler: fn(&mut Platform, &Call) -> Result<Answer, Refusal>,
-}
-
-/// The method that a call is for; the other one is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Get,
-    Post,
-}
-
-/// What a caller shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// `access_token` of the account in the query.
-    Token,
-    /// Something of its own, which the handler checks.
-    Own,
-}
-
-/// Calls a day ("WeChat: 接口调用频次限制").
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Daily {
-    pub(crate) account: u64,
-    pub(crate) sandbox: u64,
-}
-
-/// Codes that every call may answer: busy, the token's, the method's, quota, form and rights.
-pub(crate) const COMMON: &[i64] = &[
-    -1, 40001, 40014, 41001, 42001, 43001, 43002, 44002, 45009, 45011, 47001, 48001,
-];
 
 /// The most of a body that the log of calls keeps.
 const LOGGED_BYTES: usize = 1 << 20;
@@ -77,133 +60,143 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         token::ENDPOINTS,
         ticket::ENDPOINTS,
         callback::ENDPOINTS,
+        quota::ENDPOINTS,
         user::ENDPOINTS,
+        tag::ENDPOINTS,
+        menu::ENDPOINTS,
+        qrcode::ENDPOINTS,
         custom::ENDPOINTS,
+        kf::ENDPOINTS,
+        template::ENDPOINTS,
+        notice::ENDPOINTS,
+        mass::ENDPOINTS,
+        media::ENDPOINTS,
+        material::ENDPOINTS,
+        article::ENDPOINTS,
+        comment::ENDPOINTS,
+        datacube::ENDPOINTS,
         sns::ENDPOINTS,
     ]
     .into_iter()
     .flatten()
 }
 
-impl Endpoint {
-    /// As `/_sim/endpoints` lists it.
-    pub(crate) fn to_json(&self) -> Value {
-        let errors = self.errors.iter().chain(COMMON);
-        json!({
-            "method": self.method.as_str(),
-            "path": self.path,
-            "summary": self.summary,
-            "needs_access_token": self.access == Access::Token,
-            "daily": self.daily.map(|daily| daily.account),
-            "errors": errors
-                .map(|errcode| json!({"errcode": errcode, "errmsg": errcode::text(*errcode)}))
-                .collect::<Vec<_>>(),
-        })
-    }
-}
-
-impl Verb {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-        }
-    }
-}
-
-/// What a handler gets of the request.
-pub(crate) struct Call {
-    pub(crate) query: Pairs,
-    body: Vec<u8>,
-}
-
-impl Call {
-    /// A query parameter, or the refusal for want of it.
-    pub(crate) fn need(&self, name: &str, missing: i64) -> Result<&str, Refusal> {
-        self.query.get(name).ok_or(missing.into())
-    }
-
-    /// The body as a JSON object; raw UTF-8.
-    pub(crate) fn json(&self) -> Result<Map<String, Value>, Refusal> {
-        if self.body.is_empty() {
-            return Err(44002.into());
-        }
-        serde_json::from_slice(&self.body).map_err(|_| 47001.into())
-    }
-}
-
-/// The JSON of a success.
-pub(crate) struct Answer(Value);
-
-impl From<Value> for Answer {
-    fn from(json: Value) -> Self {
-        Self(json)
-    }
-}
-
-/// `{"errcode":0,"errmsg":"ok"}`
-pub(crate) fn ok() -> Answer {
-    json!({"errcode": 0, "errmsg": "ok"}).into()
-}
-
-/// A code of [`errcode::TEXTS`], which gives the words.
-#[derive(Debug)]
-pub(crate) struct Refusal(i64);
-
-impl From<i64> for Refusal {
-    fn from(errcode: i64) -> Self {
-        Self(errcode)
-    }
-}
-
-/// What goes back: status, type, body, and the code for the log.
+/// What goes back: status, type, body, and what the log has of it.
 struct Said {
     status: StatusCode,
-    body: String,
+    content_type: &'static str,
+    disposition: Option<String>,
+    body: Vec<u8>,
     errcode: Option<i64>,
+    rid: Option<String>,
+}
+
+impl Said {
+    fn json(path: &str, body: String, errcode: Option<i64>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: content_type(path),
+            disposition: None,
+            body: body.into_bytes(),
+            errcode,
+            rid: None,
+        }
+    }
+
+    fn into_response(self) -> Response {
+        let response = http::answer(self.status, self.content_type, self.body);
+        let disposition = self.disposition.map(HeaderValue::try_from);
+        match disposition {
+            Some(Ok(value)) => http::with_header(response, header::CONTENT_DISPOSITION, value),
+            _ => response,
+        }
+    }
 }
 
 /// Answers a call, known or not.
-pub(crate) async fn answer(world: &World, request: Request) -> Response {
+pub(crate) async fn answer(world: &Arc<World>, request: Request) -> Response {
     let began = Instant::now();
     let at = machine_millis();
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let query = Pairs::of(&request);
+    let call = Call {
+        path: request.uri().path().to_owned(),
+        query: Pairs::of(&request),
+        client: client(&request),
+        content_type: request.content_type().unwrap_or_default().to_owned(),
+        body: Vec::new(),
+    };
     let body = match http::body(request).await {
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let call = Call { query, body };
+    let call = Call { body, ..call };
     let (said, delay) = {
         let mut platform = world.platform();
-        let fault = platform.faults.take(&path);
+        let fault = platform.faults.take(&call.path);
         let said = match &fault {
-            Some(fault) if fault.answers() => ordered(&mut platform, fault),
-            _ => decide(&mut platform, &method, &path, &call),
+            Some(fault) if fault.answers() => ordered(&mut platform, &call, fault),
+            _ => decide(&mut platform, &method, &call),
         };
-        let delay = fault.map_or(std::time::Duration::ZERO, |fault| fault.delay);
+        let delay = fault.map_or(Duration::ZERO, |fault| fault.delay);
         let ms = u64::try_from((began.elapsed() + delay).as_millis()).unwrap_or(u64::MAX);
+        let invoke_time = platform.now();
         platform.requests.push(json!({
             "at": at,
             "method": method.as_str(),
-            "path": path,
+            "path": call.path,
             "query": call.query.iter().collect::<std::collections::BTreeMap<_, _>>(),
-            "request_body": logged(&call.body),
+            "request_body": call.logged(),
             "status": said.status.as_u16(),
-            "response_body": logged(said.body.as_bytes()),
+            "response_body": said.logged(),
             "errcode": said.errcode,
+            "rid": said.rid,
             "ms": ms,
+            "client": call.client,
+            "invoke_time": invoke_time,
         }));
         (said, delay)
     };
+    world.stir();
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    http::answer(said.status, content_type(&path), said.body)
+    said.into_response()
 }
 
-/// A body in the log: all of it, but for large files.
+/// Who calls: the other end of the connection, no header is believed.
+fn client(request: &Request) -> IpAddr {
+    match request.remote_addr() {
+        RemoteAddr(Addr::SocketAddr(addr)) => addr.ip().to_canonical(),
+        RemoteAddr(_) => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+impl Call {
+    /// The body in the log: of a form what its parts are.
+    fn logged(&self) -> Cow<'_, str> {
+        let parts = self.form();
+        if parts.is_empty() {
+            return logged(&self.body);
+        }
+        let lines = parts.iter().map(|part| match &part.filename {
+            Some(filename) => format!("{}: {filename}, {} bytes", part.name, part.bytes.len()),
+            None => format!("{}: {}", part.name, part.text()),
+        });
+        lines.collect::<Vec<_>>().join("\n").into()
+    }
+}
+
+impl Said {
+    /// The body in the log: of a file how large it is.
+    fn logged(&self) -> Cow<'_, str> {
+        if self.disposition.is_some() {
+            return format!("{}, {} bytes", self.content_type, self.body.len()).into();
+        }
+        logged(&self.body)
+    }
+}
+
+/// A body in the log: all of it, but for large ones.
 fn logged(body: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&body[..body.len().min(LOGGED_BYTES)])
 }
@@ -217,26 +210,41 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-fn decide(platform: &mut Platform, method: &Method, path: &str, call: &Call) -> Said {
-    let endpoint = endpoints().find(|endpoint| endpoint.path == path);
+fn decide(platform: &mut Platform, method: &Method, call: &Call) -> Said {
+    let endpoint = endpoints().find(|endpoint| endpoint.path == call.path);
     let outcome = match endpoint {
         Some(endpoint) => run(platform, endpoint, method, call),
         None => Err(40066.into()),
     };
     match outcome {
-        Ok(Answer(json)) => Said {
+        Ok(Answer::Json(json)) => {
+            let errcode = json["errcode"].as_i64().unwrap_or(0);
+            Said::json(&call.path, json.to_string(), Some(errcode))
+        }
+        Ok(Answer::File(file)) => Said {
             status: StatusCode::OK,
-            errcode: Some(json["errcode"].as_i64().unwrap_or(0)),
-            body: json.to_string(),
+            content_type: file.content_type,
+            disposition: file
+                .name
+                .map(|name| format!("attachment; filename=\"{name}\"")),
+            body: file.bytes,
+            errcode: Some(0),
+            rid: None,
         },
-        Err(Refusal(errcode)) => {
+        Ok(Answer::Missing) => Said {
+            status: StatusCode::NOT_FOUND,
+            ..Said::json(&call.path, String::new(), None)
+        },
+        Err(refusal) => {
             if let Some(endpoint) = endpoint {
+                let errcode = refusal.errcode;
                 debug_assert!(
                     endpoint.errors.contains(&errcode) || COMMON.contains(&errcode),
-                    "{path} answers {errcode} and does not declare it"
+                    "{} answers {errcode} and does not declare it",
+                    call.path
                 );
             }
-            refuse(platform, errcode)
+            refuse(platform, call, refusal)
         }
     }
 }
@@ -250,7 +258,7 @@ fn run(
     match endpoint.method {
         Verb::Get if method != Method::GET => return Err(43001.into()),
         Verb::Post if method != Method::POST => return Err(43002.into()),
-        Verb::Get | Verb::Post => {}
+        Verb::Get | Verb::Post | Verb::Either => {}
     }
     if endpoint.access == Access::Token {
         let token = call.need("access_token", 41001)?;
@@ -270,32 +278,32 @@ fn run(
 }
 
 /// The platform says no: status 200 all the same.
-fn refuse(platform: &mut Platform, errcode: i64) -> Said {
+fn refuse(platform: &mut Platform, call: &Call, refusal: Refusal) -> Said {
     let rid = platform.rid();
-    let errmsg = format!(
-        "{}{}rid: {rid}",
-        errcode::text(errcode),
-        errcode::rid_separator(errcode)
-    );
+    let errcode = refusal.errcode;
+    let words = match &refusal.errmsg {
+        Some(words) => words.as_str(),
+        None => errcode::text(errcode),
+    };
+    let errmsg = format!("{words}{}rid: {rid}", errcode::rid_separator(errcode));
+    let mut body = json!({"errcode": errcode, "errmsg": errmsg});
+    for (name, value) in refusal.more {
+        body[name] = value;
+    }
     Said {
-        status: StatusCode::OK,
-        body: json!({"errcode": errcode, "errmsg": errmsg}).to_string(),
-        errcode: Some(errcode),
+        rid: Some(rid),
+        ..Said::json(&call.path, body.to_string(), Some(errcode))
     }
 }
 
 /// What an ordered fault says in place of the real answer.
-fn ordered(platform: &mut Platform, fault: &super::faults::Fault) -> Said {
+fn ordered(platform: &mut Platform, call: &Call, fault: &Fault) -> Said {
     let mut said = match (fault.errcode, &fault.body) {
-        (Some(errcode), _) => refuse(platform, errcode),
-        (None, body) => Said {
-            status: StatusCode::OK,
-            body: body.clone().unwrap_or_default(),
-            errcode: None,
-        },
+        (Some(errcode), _) => refuse(platform, call, errcode.into()),
+        (None, body) => Said::json(&call.path, body.clone().unwrap_or_default(), None),
     };
     if let Some(body) = &fault.body {
-        said.body.clone_from(body);
+        said.body = body.clone().into_bytes();
     }
     if let Some(status) = fault.status {
         said.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -315,6 +323,9 @@ mod tests {
             assert!(!endpoint.summary.is_empty());
             for errcode in endpoint.errors.iter().chain(COMMON) {
                 assert_ne!(errcode::text(*errcode), "error", "{errcode}");
+            }
+            for errcode in endpoint.errors {
+                assert!(!COMMON.contains(errcode), "{}: {errcode}", endpoint.path);
             }
         }
     }

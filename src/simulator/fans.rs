@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::clock::Seconds;
+use super::qrcodes::Scene;
 use crate::wechat::id::{OpenId, UnionId};
 
 /// One person as the account sees him.
@@ -18,6 +19,21 @@ pub(crate) struct Fan {
     pub(crate) subscribe_time: Seconds,
     pub(crate) subscribe_scene: String,
     pub(crate) remark: String,
+    /// The code by whose scan he followed, if it was by one.
+    pub(crate) scene: Option<Scene>,
+    pub(crate) tags: Vec<u64>,
+    /// On the account's 黑名单: what he says is not pushed, what he is sent is refused.
+    pub(crate) blacklisted: bool,
+    /// Switched the account's notices off: template messages end with `failed:user block`.
+    pub(crate) refuses_templates: bool,
+    /// What the phone is, as menus match it: 1 iOS, 2 Android, 3 another.
+    pub(crate) client_platform_type: u8,
+    /// His openid at the account whose followers moved here.
+    pub(crate) former_openid: Option<String>,
+    /// When he last wrote, for 正在输入.
+    pub(crate) wrote_at: Option<Seconds>,
+    /// Until then his phone shows that the account is writing.
+    pub(crate) typing_until: Seconds,
     /// Opens pages as a snapshot: a virtual openid, no profile ("WeChat: 快照页").
     pub(crate) snapshot: bool,
     /// What the account may still say by customer-service messages.
@@ -37,8 +53,12 @@ pub(crate) struct Window {
 pub(crate) enum Trigger {
     /// A message of the fan's: 5 in 48 hours.
     Message,
-    /// A menu click, a scan, a follow: 3 in a minute.
-    Gesture,
+    /// A menu click: 3 in a minute.
+    Click,
+    /// A follow: 3 in a minute.
+    Follow,
+    /// A scan: 3 in a minute.
+    Scan,
 }
 
 impl Fan {
@@ -53,6 +73,15 @@ impl Fan {
             "subscribe_time": self.subscribe_time,
             "subscribe_scene": self.subscribe_scene,
             "remark": self.remark,
+            "tagid_list": self.tags,
+            "qr_scene": Scene::number(self.scene.as_ref()),
+            "qr_scene_str": Scene::text(self.scene.as_ref()),
+            "blacklisted": self.blacklisted,
+            "refuses_templates": self.refuses_templates,
+            "client_platform_type": self.client_platform_type,
+            "former_openid": self.former_openid,
+            "typing_until": self.typing_until,
+            "windows": self.windows.iter().copied().map(Window::to_json).collect::<Vec<_>>(),
             "snapshot": self.snapshot,
         })
     }
@@ -67,6 +96,8 @@ impl Fan {
     pub(crate) fn leave(&mut self) {
         self.subscribed = false;
         self.windows.clear();
+        self.tags.clear();
+        self.scene = None;
     }
 
     /// Opens a window in place of the last one of its kind.
@@ -77,7 +108,7 @@ impl Fan {
                 until: now + 48 * 3600,
                 left: 5,
             },
-            Trigger::Gesture => Window {
+            Trigger::Click | Trigger::Follow | Trigger::Scan => Window {
                 trigger,
                 until: now + 60,
                 left: 3,
@@ -112,6 +143,18 @@ impl Fan {
     }
 }
 
+impl Window {
+    fn to_json(self) -> Value {
+        let trigger = match self.trigger {
+            Trigger::Message => "message",
+            Trigger::Click => "click",
+            Trigger::Follow => "follow",
+            Trigger::Scan => "scan",
+        };
+        json!({"trigger": trigger, "until": self.until, "left": self.left})
+    }
+}
+
 /// Everybody, in the order they came.
 #[derive(Debug, Default)]
 pub(crate) struct Fans {
@@ -125,6 +168,10 @@ impl Fans {
         self.places
             .insert(fan.openid.as_str().to_owned(), self.list.len());
         self.list.push(fan);
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Fan> {
+        self.list.iter_mut()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fan> {

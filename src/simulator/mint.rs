@@ -33,6 +33,14 @@ impl Mint {
             .collect()
     }
 
+    /// `len` characters of `[A-Za-z0-9]`.
+    pub(crate) fn letters(&mut self, kind: &'static str, len: usize) -> String {
+        self.bytes(kind, len)
+            .into_iter()
+            .map(|byte| char::from(URL_SAFE[usize::from(byte % 62)]))
+            .collect()
+    }
+
     /// `len` decimal digits, the first not 0.
     pub(crate) fn digits(&mut self, kind: &'static str, len: usize) -> String {
         self.bytes(kind, len)

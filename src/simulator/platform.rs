@@ -1,17 +1,28 @@
 //! The state of the simulated platform. One value behind one lock, changed only by sync code.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Options;
 use super::account::{Account, Limits};
+use super::agents::Agents;
+use super::articles::Articles;
 use super::chat::Chat;
 use super::clock::{Clock, Seconds};
+use super::comments::Comments;
 use super::fans::{Fan, Fans};
 use super::faults::Faults;
 use super::grants::Grants;
+use super::mass::Mass;
+use super::media::MediaLibrary;
+use super::menu::Menu;
 use super::mint::Mint;
+use super::outbox::Outbox;
+use super::qrcodes::QrCodes;
+use super::quotas::Quotas;
+use super::tags::Tags;
+use super::templates::Templates;
 use super::tokens::Tokens;
 use crate::wechat::id::{InvalidId, OpenId, UnionId};
 
@@ -34,38 +45,104 @@ pub(crate) struct Platform {
     pub(crate) requests: Recent,
     pub(crate) pushes: Recent,
     pub(crate) jssdk: Recent,
-    quotas: BTreeMap<&'static str, Used>,
+    /// What came of each visit to the consent page.
+    pub(crate) oauth: Recent,
+    /// Deliveries that are not over.
+    pub(crate) under_way: Recent,
+    /// How often everything went back to the start.
+    pub(crate) resets: u64,
+    /// Grows whenever `/_sim` changes account, fans, faults or clock.
+    pub(crate) settings: u64,
+    pub(crate) quotas: Quotas,
+    pub(crate) outbox: Outbox,
+    /// How the next jobs are to end, where not well.
+    pub(crate) outcomes: Outcomes,
+    pub(crate) tags: Tags,
+    pub(crate) menu: Menu,
+    pub(crate) qrcodes: QrCodes,
+    pub(crate) agents: Agents,
+    pub(crate) templates: Templates,
+    pub(crate) mass: Mass,
+    pub(crate) media: MediaLibrary,
+    pub(crate) articles: Articles,
+    pub(crate) comments: Comments,
+    /// From whom events of jobs come that are about no fan.
+    helper: OpenId,
+    /// With a seed jobs end at once.
+    seeded: bool,
 }
 
-/// The last things of a kind, newest first.
+/// How the next job of a kind ends; taken once.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(VecDeque<Value>);
+pub(crate) struct Outcomes {
+    /// `Status` of TEMPLATESENDJOBFINISH.
+    pub(crate) template: Option<String>,
+    /// `Status` of MASSSENDJOBFINISH.
+    pub(crate) mass: Option<String>,
+    /// `publish_status` of PUBLISHJOBFINISH.
+    pub(crate) publish: Option<i64>,
+}
 
+/// The last things of a kind, newest first, each with an `id` that counts.
 #[derive(Debug, Default)]
-struct Used {
-    day: Seconds,
-    calls: u64,
+pub(crate) struct Recent {
+    list: VecDeque<Value>,
+    last_id: u64,
+    revision: u64,
 }
 
 impl Recent {
-    pub(crate) fn push(&mut self, entry: Value) {
-        self.0.truncate(REMEMBERED - 1);
-        self.0.push_front(entry);
+    /// Adds one and gives its id.
+    pub(crate) fn push(&mut self, mut entry: Value) -> u64 {
+        self.last_id += 1;
+        self.revision += 1;
+        entry["id"] = json!(self.last_id);
+        self.list.truncate(REMEMBERED - 1);
+        self.list.push_front(entry);
+        self.last_id
+    }
+
+    /// Changes one, where it is still kept.
+    pub(crate) fn update(&mut self, id: u64, change: impl FnOnce(&mut Value)) {
+        let entry = self.list.iter_mut().find(|entry| entry["id"] == id);
+        if let Some(entry) = entry {
+            change(entry);
+            self.revision += 1;
+        }
+    }
+
+    /// Takes one out.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Value> {
+        let place = self.list.iter().position(|entry| entry["id"] == id)?;
+        self.revision += 1;
+        self.list.remove(place)
+    }
+
+    /// Grows with each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.list.iter()
     }
 
     /// The newest `limit` of them.
     pub(crate) fn to_json(&self, limit: usize) -> Value {
-        self.0.iter().take(limit).cloned().collect()
+        self.iter().take(limit).cloned().collect()
     }
 }
 
 impl Platform {
     pub(crate) fn new(options: &Options, account: Account, origin: &str) -> Self {
+        let mut mint = Mint::new(options.seed);
+        let helper = made(OpenId::parse, &format!("o{}", mint.text("helper", 27)));
         let mut platform = Self {
             origin: origin.to_owned(),
             account,
             clock: Clock::default(),
-            mint: Mint::new(options.seed),
+            mint,
+            helper,
             fans: Fans::default(),
             tokens: Tokens::default(),
             grants: Grants::default(),
@@ -74,7 +151,23 @@ impl Platform {
             requests: Recent::default(),
             pushes: Recent::default(),
             jssdk: Recent::default(),
-            quotas: BTreeMap::new(),
+            oauth: Recent::default(),
+            under_way: Recent::default(),
+            resets: 0,
+            settings: 0,
+            quotas: Quotas::default(),
+            outbox: Outbox::default(),
+            outcomes: Outcomes::default(),
+            tags: Tags::default(),
+            menu: Menu::default(),
+            qrcodes: QrCodes::default(),
+            agents: Agents::default(),
+            templates: Templates::default(),
+            mass: Mass::default(),
+            media: MediaLibrary::default(),
+            articles: Articles::default(),
+            comments: Comments::default(),
+            seeded: options.seed.is_some(),
         };
         for nickname in ["小明", "小红", "Alice"] {
             let openid = platform.new_openid();
@@ -123,6 +216,14 @@ impl Platform {
             subscribe_time: now,
             subscribe_scene: "ADD_SCENE_SEARCH".to_owned(),
             remark: String::new(),
+            scene: None,
+            tags: Vec::new(),
+            blacklisted: false,
+            refuses_templates: false,
+            client_platform_type: 1,
+            former_openid: None,
+            wrote_at: None,
+            typing_until: 0,
             snapshot: false,
             windows: Vec::new(),
         });
@@ -134,16 +235,64 @@ impl Platform {
     ///
     /// 45009 when the quota is used up and limits are real.
     pub(crate) fn count(&mut self, path: &'static str, limit: u64) -> Result<(), i64> {
-        let day = (self.now() + 8 * 3600).div_euclid(24 * 3600);
-        let used = self.quotas.entry(path).or_default();
-        if used.day != day {
-            *used = Used { day, calls: 0 };
-        }
-        if used.calls >= limit && self.account.limits == Limits::Real {
+        let now = self.now();
+        if self.quotas.used(path, now) >= limit && self.account.limits == Limits::Real {
             return Err(45009);
         }
-        used.calls += 1;
+        self.quotas.count(path, now);
         Ok(())
+    }
+
+    /// From whom events of jobs come that are about no fan.
+    pub(crate) fn helper(&self) -> OpenId {
+        self.helper.clone()
+    }
+
+    /// Whether windows, counts and consents refuse.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.account.limits == Limits::Real
+    }
+
+    /// When a job that takes `seconds` ends: with a seed at once.
+    pub(crate) fn ends_in(&self, seconds: Seconds) -> Seconds {
+        self.now() + if self.seeded { 0 } else { seconds }
+    }
+
+    /// An event about `openid` is pushed at `due`, with these members beside the common ones.
+    pub(crate) fn announce(&mut self, due: Seconds, openid: &OpenId, event: &str, more: Value) {
+        let mut members = match more {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        members.insert("openid".to_owned(), json!(openid));
+        members.insert("MsgType".to_owned(), json!("event"));
+        members.insert("Event".to_owned(), json!(event));
+        self.outbox.leave(due, members);
+    }
+
+    /// The person with this openid.
+    ///
+    /// # Errors
+    ///
+    /// 40003 where there is nobody.
+    pub(crate) fn fan(&mut self, openid: &str) -> Result<&mut Fan, i64> {
+        self.fans.get_mut(openid).ok_or(40003)
+    }
+
+    /// The follower whom the account may write to.
+    ///
+    /// # Errors
+    ///
+    /// 40003 where there is nobody, 43004 where he does not follow, 43019 where he is blacklisted.
+    pub(crate) fn receiver(&mut self, openid: &str) -> Result<&mut Fan, i64> {
+        let fan = self.fan(openid)?;
+        if !fan.subscribed {
+            return Err(43004);
+        }
+        if fan.blacklisted {
+            return Err(43019);
+        }
+        Ok(fan)
     }
 
     /// The mark that each refusal carries: `hex(now)-hex8-hex8`.

@@ -7,7 +7,19 @@
 )]
 
 mod api;
+mod articles;
 mod control;
+mod customer_service;
+mod endpoints;
+mod live;
+mod mass;
+mod media;
+mod menu;
 mod oauth;
+mod page;
 mod push;
+mod quotas;
+mod tags;
+mod templates;
+mod web;
 mod world;

@@ -2,41 +2,33 @@
 
 use serde_json::json;
 
-use super::{Access, Answer, Call, Endpoint, Refusal, Verb};
+use super::{Answer, Call, Endpoint, Refusal, get, post};
 use crate::simulator::account::Right;
 use crate::simulator::platform::Platform;
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
-    Endpoint {
-        method: Verb::Get,
-        path: "/cgi-bin/getcallbackip",
-        summary: "获取微信推送服务器IP: where pushes come from",
-        errors: &[],
-        access: Access::Token,
-        right: Right::Basic,
-        daily: None,
-        handler: addresses,
-    },
-    Endpoint {
-        method: Verb::Get,
-        path: "/cgi-bin/get_api_domain_ip",
-        summary: "获取微信API服务器IP: where the API is",
-        errors: &[],
-        access: Access::Token,
-        right: Right::Basic,
-        daily: None,
-        handler: addresses,
-    },
-    Endpoint {
-        method: Verb::Post,
-        path: "/cgi-bin/callback/check",
-        summary: "网络通信检测: how the platform reaches the callback",
-        errors: &[40201, 40202, 40203],
-        access: Access::Token,
-        right: Right::Basic,
-        daily: None,
-        handler: check,
-    },
+    get(
+        "/cgi-bin/getcallbackip",
+        "获取微信推送服务器IP: where pushes come from",
+        &[],
+        addresses,
+    )
+    .right(Right::Basic),
+    get(
+        "/cgi-bin/get_api_domain_ip",
+        "获取微信API服务器IP: where the API is",
+        &[],
+        addresses,
+    )
+    .right(Right::Basic),
+    post(
+        "/cgi-bin/callback/check",
+        "网络通信检测: how the platform reaches the callback",
+        &["action", "check_operator?"],
+        check,
+    )
+    .errors(&[40201, 40202, 40203])
+    .right(Right::Basic),
 ];
 
 /// Both sides of this platform are one machine.
@@ -46,7 +38,7 @@ fn addresses(_: &mut Platform, _: &Call) -> Result<Answer, Refusal> {
 
 fn check(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;
-    let member = |name: &str| body.get(name).and_then(|value| value.as_str());
+    let member = |name: &str| body.text(name);
     if platform.account.callback_url.is_none() {
         return Err(40201.into());
     }

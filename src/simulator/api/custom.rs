@@ -1,79 +1,190 @@
-//! Customer-service messages: `/cgi-bin/message/custom/send` ("WeChat: 客服消息").
+//! Customer-service messages: `/cgi-bin/message/custom/…` ("WeChat: 客服消息").
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Access, Answer, Call, Daily, Endpoint, Refusal, Verb, ok};
-use crate::simulator::account::{Limits, Right};
+use super::{Answer, Call, Endpoint, Members, Refusal, ok, post};
 use crate::simulator::chat::From;
+use crate::simulator::clock::Seconds;
+use crate::simulator::media::MediaKind;
 use crate::simulator::platform::Platform;
 
-pub(crate) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    method: Verb::Post,
-    path: "/cgi-bin/message/custom/send",
-    summary: "发送客服消息: 5 within 48 hours of a message, 3 within a minute of a gesture",
-    errors: &[40003, 40007, 40008, 44004, 45002, 45008, 45015, 45047],
-    access: Access::Token,
-    right: Right::Service,
-    daily: Some(Daily {
-        account: 500_000,
-        sandbox: 50_000,
-    }),
-    handler: send,
-}];
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    post(
+        "/cgi-bin/message/custom/send",
+        "发送客服消息: 5 within 48 hours of a message, 3 within a minute of a gesture",
+        &["touser", "msgtype", "customservice?"],
+        send,
+    )
+    .errors(&[
+        40003, 40007, 40008, 40013, 40035, 43019, 44004, 45002, 45008, 45015, 45047, 53600, 65401,
+    ])
+    .daily(500_000, 50_000),
+    post(
+        "/cgi-bin/message/custom/typing",
+        "客服输入状态: within 30 s of a message of the fan's",
+        &["touser", "command"],
+        typing,
+    )
+    .errors(&[40003, 45072, 45080, 45081]),
+];
 
 /// The longest text, in bytes.
-const TEXT_BYTES: usize = 2048;
+pub(super) const TEXT_BYTES: usize = 2048;
+/// How long after a fan's message the account may show that it writes.
+const TYPING_AFTER: Seconds = 30;
+/// How long the phone shows it.
+const TYPING_FOR: Seconds = 15;
 
 fn send(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;
-    let touser = body.get("touser").and_then(Value::as_str).ok_or(40003)?;
-    let msgtype = body.get("msgtype").and_then(Value::as_str).ok_or(40008)?;
-    let shown = shown(msgtype, body.get(msgtype).and_then(Value::as_object))?;
-    let (now, limits) = (platform.now(), platform.account.limits);
-    let fan = platform.fans.get_mut(touser).ok_or(40003)?;
+    let touser = body.need("touser", 40003)?;
+    let msgtype = body.need("msgtype", 40008)?;
+    let content = body.object(msgtype).ok_or(40008)?;
+    let shown = check(platform, msgtype, &content)?;
+    let worker = body.object("customservice").unwrap_or_default();
+    let worker = worker.text("kf_account").unwrap_or_default();
+    if !worker.is_empty() {
+        platform.agents.find(worker)?;
+    }
+
+    let (now, is_strict) = (platform.now(), platform.is_strict());
+    let fan = platform.fan(touser)?;
+    if fan.blacklisted {
+        return Err(43019.into());
+    }
     match fan.use_window(now) {
-        Err(errcode) if limits == Limits::Real => return Err(errcode.into()),
+        Err(errcode) if is_strict => return Err(errcode.into()),
         Ok(()) | Err(_) => {}
     }
+    fan.typing_until = now;
     let openid = fan.openid.clone();
-    let message = json!({"MsgType": msgtype, "custom": body.get(msgtype)});
+    let message = json!({"MsgType": msgtype, "custom": content.0});
     platform.chat.say(&openid, From::Account, &shown, &message);
+    platform.agents.note_account(touser, &shown, worker, now);
     Ok(ok())
 }
 
-/// What the phone shows for a message of this type.
-fn shown(msgtype: &str, content: Option<&Map<String, Value>>) -> Result<String, Refusal> {
-    let content = content.ok_or(40008)?;
-    let member = |name: &str| content.get(name).and_then(Value::as_str).unwrap_or("");
+/// What the phone shows for a message of this type, if it may be sent.
+fn check(platform: &Platform, msgtype: &str, content: &Members) -> Result<String, Refusal> {
+    let now = platform.now();
+    let member = |name: &str| content.text(name).unwrap_or_default();
+    let media = |name: &str, kinds: &[MediaKind]| -> Result<(), Refusal> {
+        let media_id = content.need(name, 40007)?;
+        platform.media.find_kind(media_id, kinds, now)?;
+        Ok(())
+    };
+    let thumb = || match content.get("thumb_media_id") {
+        None => Ok(()),
+        Some(_) => media("thumb_media_id", &[MediaKind::Thumb, MediaKind::Image]),
+    };
     match msgtype {
         "text" => match member("content") {
             "" => Err(44004.into()),
             text if text.len() > TEXT_BYTES => Err(45002.into()),
             text => Ok(text.to_owned()),
         },
-        "image" | "voice" | "video" => match member("media_id") {
-            "" => Err(40007.into()),
-            media_id => Ok(format!("[{}] {media_id}", name_of(msgtype))),
-        },
-        "music" => Ok(format!("[音乐] {}", member("title"))),
-        "news" => match content.get("articles").and_then(Value::as_array) {
+        "image" => {
+            media("media_id", &[MediaKind::Image])?;
+            Ok("[图片]".to_owned())
+        }
+        "voice" => {
+            media("media_id", &[MediaKind::Voice])?;
+            Ok("[语音]".to_owned())
+        }
+        "video" => {
+            media("media_id", &[MediaKind::Video])?;
+            thumb()?;
+            Ok(named("视频", member("title")))
+        }
+        "music" => {
+            thumb()?;
+            Ok(named("音乐", member("title")))
+        }
+        "news" => match content.list("articles") {
             Some(articles) if articles.len() == 1 => {
                 let title = articles[0]["title"].as_str().unwrap_or("");
-                Ok(format!("[图文] {title}"))
+                Ok(named("图文", title))
             }
             _ => Err(45008.into()),
         },
-        "msgmenu" => Ok(format!("[菜单] {}", member("head_content"))),
-        "mpnews" | "mpnewsarticle" | "wxcard" | "miniprogrampage" => Ok(format!("[{msgtype}]")),
+        "mpnews" => {
+            let media_id = content.need("media_id", 40007)?;
+            let title = article_title(platform, media_id)?;
+            Ok(named("图文", &title))
+        }
+        "mpnewsarticle" => {
+            let article_id = content.need("article_id", 53600)?;
+            let article = platform.articles.article(article_id, now)?;
+            let title = article.items[0]["title"].as_str().unwrap_or("");
+            Ok(named("图文", title))
+        }
+        "msgmenu" => match content.list("list") {
+            Some(list) if !list.is_empty() => Ok(named("菜单", member("head_content"))),
+            _ => Err(40035.into()),
+        },
+        "wxcard" => Ok(named("卡券", content.need("card_id", 40035)?)),
+        "miniprogrampage" => {
+            content.need("appid", 40013)?;
+            content.need("pagepath", 40035)?;
+            thumb()?;
+            Ok(named("小程序", member("title")))
+        }
         _ => Err(40008.into()),
     }
 }
 
-fn name_of(msgtype: &str) -> &str {
-    match msgtype {
-        "image" => "图片",
-        "voice" => "语音",
-        "video" => "视频",
-        other => other,
+/// The first title of a draft, or of articles for a mass message.
+///
+/// # Errors
+///
+/// 40007 where there is neither with that id.
+pub(super) fn article_title(platform: &Platform, media_id: &str) -> Result<String, Refusal> {
+    let items = news_items(platform, media_id)?;
+    Ok(items[0]["title"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The articles of a draft, or those for a mass message; at least one.
+///
+/// # Errors
+///
+/// 40007 where there is neither with that id.
+pub(super) fn news_items<'a>(
+    platform: &'a Platform,
+    media_id: &str,
+) -> Result<&'a [Value], Refusal> {
+    let now = platform.now();
+    if let Some(draft) = platform.articles.draft(media_id, now) {
+        return Ok(&draft.items);
     }
+    let news = platform
+        .media
+        .find_kind(media_id, &[MediaKind::News], now)?;
+    Ok(&news.articles)
+}
+
+fn named(kind: &str, name: &str) -> String {
+    format!("[{kind}] {name}").trim_end().to_owned()
+}
+
+fn typing(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
+    let body = call.json()?;
+    let (now, is_strict) = (platform.now(), platform.is_strict());
+    let fan = platform.fan(body.need("touser", 40003)?)?;
+    match body.text("command") {
+        Some("Typing") => {
+            let wrote = fan
+                .wrote_at
+                .is_some_and(|at| (at..at + TYPING_AFTER).contains(&now));
+            if is_strict && !wrote {
+                return Err(45080.into());
+            }
+            if is_strict && now < fan.typing_until {
+                return Err(45081.into());
+            }
+            fan.typing_until = now + TYPING_FOR;
+        }
+        Some("CancelTyping") => fan.typing_until = now,
+        _ => return Err(45072.into()),
+    }
+    Ok(ok())
 }

@@ -3,52 +3,48 @@
 use serde_json::json;
 
 use super::token::check_secret;
-use super::{Access, Answer, Call, Endpoint, Refusal, Verb, ok};
+use super::{Answer, Call, Endpoint, Refusal, get, ok};
 use crate::simulator::account::Right;
 use crate::simulator::grants::{Grant, Pair, Scope};
 use crate::simulator::platform::Platform;
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
-    Endpoint {
-        method: Verb::Get,
-        path: "/sns/oauth2/access_token",
-        summary: "通过 code 换取网页授权 access_token: a code is good once, for 300 s",
-        errors: &[40002, 40013, 40029, 40125, 40163, 41002, 41004, 41008],
-        access: Access::Own,
-        right: Right::WebAuthorization,
-        daily: None,
-        handler: access_token,
-    },
-    Endpoint {
-        method: Verb::Get,
-        path: "/sns/oauth2/refresh_token",
-        summary: "刷新网页授权 access_token: for 30 days",
-        errors: &[40002, 40013, 40030, 41002, 41003, 42002],
-        access: Access::Own,
-        right: Right::WebAuthorization,
-        daily: None,
-        handler: refresh_token,
-    },
-    Endpoint {
-        method: Verb::Get,
-        path: "/sns/userinfo",
-        summary: "拉取用户信息: the profile, after snsapi_userinfo",
-        errors: &[40003, 41009],
-        access: Access::Own,
-        right: Right::WebAuthorization,
-        daily: None,
-        handler: userinfo,
-    },
-    Endpoint {
-        method: Verb::Get,
-        path: "/sns/auth",
-        summary: "检验授权凭证: whether a web token is good for an openid",
-        errors: &[40003, 41009],
-        access: Access::Own,
-        right: Right::WebAuthorization,
-        daily: None,
-        handler: auth,
-    },
+    get(
+        "/sns/oauth2/access_token",
+        "通过 code 换取网页授权 access_token: a code is good once, for 300 s",
+        &["appid", "secret", "code", "grant_type"],
+        access_token,
+    )
+    .errors(&[40002, 40013, 40029, 40125, 40163, 41002, 41004, 41008])
+    .without_token()
+    .right(Right::WebAuthorization),
+    get(
+        "/sns/oauth2/refresh_token",
+        "刷新网页授权 access_token: for 30 days",
+        &["appid", "grant_type", "refresh_token"],
+        refresh_token,
+    )
+    .errors(&[40002, 40013, 40030, 41002, 41003, 42002])
+    .without_token()
+    .right(Right::WebAuthorization),
+    get(
+        "/sns/userinfo",
+        "拉取用户信息: the profile, after snsapi_userinfo",
+        &["access_token", "openid", "lang?"],
+        userinfo,
+    )
+    .errors(&[40003, 41009])
+    .without_token()
+    .right(Right::WebAuthorization),
+    get(
+        "/sns/auth",
+        "检验授权凭证: whether a web token is good for an openid",
+        &["access_token", "openid"],
+        auth,
+    )
+    .errors(&[40003, 41009])
+    .without_token()
+    .right(Right::WebAuthorization),
 ];
 
 fn access_token(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {

@@ -2,20 +2,16 @@
 
 use serde_json::json;
 
-use super::{Access, Answer, Call, Endpoint, Refusal, Verb};
-use crate::simulator::account::Right;
+use super::{Answer, Call, Endpoint, Refusal, get};
 use crate::simulator::platform::Platform;
 
-pub(crate) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    method: Verb::Get,
-    path: "/cgi-bin/ticket/getticket",
-    summary: "获取 jsapi_ticket / api_ticket: the same one while it lives",
-    errors: &[40097],
-    access: Access::Token,
-    right: Right::Service,
-    daily: None,
-    handler: ticket,
-}];
+pub(crate) const ENDPOINTS: &[Endpoint] = &[get(
+    "/cgi-bin/ticket/getticket",
+    "获取 jsapi_ticket / api_ticket: the same one while it lives",
+    &["type"],
+    ticket,
+)
+.errors(&[40097])];
 
 fn ticket(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let kind = match call.query.get("type") {

@@ -1,42 +1,38 @@
 //! Tokens of the account: `/cgi-bin/token`, `/cgi-bin/stable_token`.
 
+use std::net::IpAddr;
+
 use serde_json::json;
 
-use super::{Access, Answer, Call, Daily, Endpoint, Refusal, Verb};
-use crate::simulator::account::Right;
+use super::{Answer, Call, Endpoint, Refusal, get, post};
+use crate::simulator::account::{Kind, Right};
 use crate::simulator::platform::Platform;
 use crate::simulator::tokens::Given;
 
 /// Codes of both calls: `grant_type`, appid and secret, missing or wrong.
-const ERRORS: &[i64] = &[40002, 40013, 40125, 41002, 41004];
+const ERRORS: &[i64] = &[40002, 40013, 40125, 40164, 41002, 41004];
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
-    Endpoint {
-        method: Verb::Get,
-        path: "/cgi-bin/token",
-        summary: "获取 Access token: a new one each time, the one before lives 300 s more",
-        errors: ERRORS,
-        access: Access::Own,
-        right: Right::Basic,
-        daily: Some(Daily {
-            account: 2000,
-            sandbox: 200,
-        }),
-        handler: classic,
-    },
-    Endpoint {
-        method: Verb::Post,
-        path: "/cgi-bin/stable_token",
-        summary: "获取稳定版接口调用凭据: the same one until 300 s before its end",
-        errors: ERRORS,
-        access: Access::Own,
-        right: Right::Basic,
-        daily: Some(Daily {
-            account: 500_000,
-            sandbox: 500_000,
-        }),
-        handler: stable,
-    },
+    get(
+        "/cgi-bin/token",
+        "获取 Access token: a new one each time, the one before lives 300 s more",
+        &["grant_type", "appid", "secret"],
+        classic,
+    )
+    .errors(ERRORS)
+    .without_token()
+    .right(Right::Basic)
+    .daily(2000, 200),
+    post(
+        "/cgi-bin/stable_token",
+        "获取稳定版接口调用凭据: the same one until 300 s before its end",
+        &["grant_type", "appid", "secret", "force_refresh?"],
+        stable,
+    )
+    .errors(ERRORS)
+    .without_token()
+    .right(Right::Basic)
+    .daily(500_000, 500_000),
 ];
 
 /// Forced refreshes a day.
@@ -49,22 +45,23 @@ fn classic(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
         call.query.get("appid"),
         call.query.get("secret"),
     )?;
+    check_address(platform, call.client)?;
     let now = platform.now();
     Ok(answer(platform.tokens.classic(&mut platform.mint, now)))
 }
 
 fn stable(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;
-    let member = |name: &str| body.get(name).and_then(|value| value.as_str());
+    let member = |name: &str| body.text(name);
     check_credentials(
         platform,
         member("grant_type"),
         member("appid"),
         member("secret"),
     )?;
+    check_address(platform, call.client)?;
     let now = platform.now();
-    let force = body.get("force_refresh").and_then(|value| value.as_bool());
-    let given = if force == Some(true) && platform.tokens.may_force(now) {
+    let given = if body.is_set("force_refresh") && platform.tokens.may_force(now) {
         platform.count("/cgi-bin/stable_token force_refresh", FORCED_A_DAY)?;
         platform.tokens.force(&mut platform.mint, now)
     } else {
@@ -101,6 +98,24 @@ pub(super) fn check_secret(
         return Err(40125.into());
     }
     Ok(())
+}
+
+/// IP白名单: from where tokens may be asked for. The sandbox account has none.
+fn check_address(platform: &Platform, client: IpAddr) -> Result<(), Refusal> {
+    let whitelist = &platform.account.ip_whitelist;
+    let is_listed = |entry: &String| entry.parse() == Ok(client);
+    if platform.account.kind == Kind::Sandbox
+        || whitelist.is_empty()
+        || whitelist.iter().any(is_listed)
+    {
+        return Ok(());
+    }
+    let mapped = match client {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let words = format!("invalid ip {client} ipv6 {mapped}, not in whitelist");
+    Err(Refusal::saying(40164, words))
 }
 
 fn answer(given: Given) -> Answer {

@@ -21,6 +21,7 @@ pub(crate) const AES_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
+    token: Mutex<Option<String>>,
     server: JoinHandle<()>,
 }
 
@@ -36,9 +37,17 @@ impl World {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
+        Self::serving(Options {
+            seed: options.seed.or(Some(2026)),
+            ..options
+        })
+        .await
+    }
+
+    /// A simulator with options as they are: without a seed its jobs take their time.
+    pub(crate) async fn serving(options: Options) -> Self {
         let options = Options {
             listen: "127.0.0.1:0".to_owned(),
-            seed: options.seed.or(Some(2026)),
             ..options
         };
         let simulator = Simulator::build(options).unwrap();
@@ -55,6 +64,7 @@ impl World {
         Self {
             url,
             client,
+            token: Mutex::new(None),
             server,
         }
     }
@@ -99,6 +109,7 @@ impl World {
     }
 
     pub(crate) async fn advance(&self, seconds: i64) {
+        *self.token.lock().unwrap() = None;
         self.post("/_sim/clock", &json!({"advance_s": seconds}))
             .await;
     }
@@ -124,6 +135,118 @@ impl World {
             }),
         )
         .await
+    }
+
+    /// `path` with a token that lives.
+    pub(crate) async fn with_token(&self, path: &str) -> String {
+        let kept = self.token.lock().unwrap().clone();
+        let token = match kept {
+            Some(token) => token,
+            None => {
+                let token = self.stable_token(false).await["access_token"].clone();
+                let token = token.as_str().expect("a token").to_owned();
+                *self.token.lock().unwrap() = Some(token.clone());
+                token
+            }
+        };
+        let sign = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{sign}access_token={token}")
+    }
+
+    /// A call of the API by GET, with a token.
+    pub(crate) async fn ask(&self, path: &str) -> Value {
+        self.get(&self.with_token(path).await).await
+    }
+
+    /// A call of the API by POST, with a token.
+    pub(crate) async fn call(&self, path: &str, body: &Value) -> Value {
+        self.post(&self.with_token(path).await, body).await
+    }
+
+    /// A call that must succeed.
+    pub(crate) async fn must(&self, path: &str, body: &Value) -> Value {
+        let answer = self.call(path, body).await;
+        assert_eq!(
+            answer["errcode"].as_i64().unwrap_or(0),
+            0,
+            "{path} {body}: {answer}"
+        );
+        answer
+    }
+
+    /// A call that must be refused with that code.
+    pub(crate) async fn refuses(&self, path: &str, body: &Value, errcode: i64) {
+        let answer = self.call(path, body).await;
+        assert_eq!(answer["errcode"], errcode, "{path} {body}: {answer}");
+    }
+
+    /// Uploads a file as the part `media`, with a `description` where there is one.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        filename: &str,
+        bytes: &[u8],
+        description: Option<&str>,
+    ) -> Value {
+        let mut body = format!(
+            "--b0undary\r\nContent-Disposition: form-data; name=\"media\"; \
+             filename=\"{filename}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend_from_slice(bytes);
+        if let Some(description) = description {
+            let part = format!(
+                "\r\n--b0undary\r\nContent-Disposition: form-data; name=\"description\"\r\n\r\n\
+                 {description}"
+            );
+            body.extend_from_slice(part.as_bytes());
+        }
+        body.extend_from_slice(b"\r\n--b0undary--\r\n");
+        let url = format!("{}{}", self.url, self.with_token(path).await);
+        let request = self.client.post(url).body(body);
+        let request = request.header("Content-Type", "multipart/form-data; boundary=b0undary");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        response.json().await.unwrap()
+    }
+
+    /// The newest delivery of that event, waited for.
+    pub(crate) async fn pushed(&self, event: &str) -> Value {
+        let path = format!("/_sim/pushes?event={event}&wait_s=20&limit=1");
+        let pushes = self.get(&path).await;
+        assert!(pushes[0].is_object(), "no {event} was pushed");
+        pushes[0].clone()
+    }
+
+    /// Checks that the calls in the log have shown every code that the endpoints with these paths
+    /// declare, and a good case of each, but for `except`: pairs of a path and a code.
+    pub(crate) async fn has_shown_all(&self, paths: &[&str], except: &[(&str, i64)]) {
+        let log = self.get("/_sim/requests").await;
+        let log = log.as_array().unwrap();
+        assert!(log.len() < 500, "the log may have forgotten some calls");
+        let shown = |path: &str, errcode: i64| {
+            log.iter()
+                .any(|call| call["path"] == path && call["errcode"].as_i64() == Some(errcode))
+        };
+        let mut missing = Vec::new();
+        let endpoints = self.get("/_sim/endpoints").await;
+        let mut found = 0;
+        for endpoint in endpoints.as_array().unwrap() {
+            let path = endpoint["path"].as_str().unwrap();
+            if !paths.iter().any(|prefix| path.starts_with(prefix)) {
+                continue;
+            }
+            found += 1;
+            let errors = endpoint["errors"].as_array().unwrap().iter();
+            let codes = errors.map(|error| error["errcode"].as_i64().unwrap());
+            for errcode in codes.chain([0]) {
+                if !shown(path, errcode) && !except.contains(&(path, errcode)) {
+                    missing.push((path, errcode));
+                }
+            }
+        }
+        assert!(found > 0, "no endpoint under {paths:?}");
+        assert!(missing.is_empty(), "not shown: {missing:?}");
     }
 
     /// The openid of the first fan.
@@ -177,6 +300,13 @@ impl Answer {
         Self {
             status: StatusCode::from_u16(status).unwrap(),
             ..Self::from("")
+        }
+    }
+
+    pub(crate) fn after(delay: Duration, body: &str) -> Self {
+        Self {
+            delay,
+            ..Self::from(body)
         }
     }
 
@@ -274,3 +404,10 @@ impl Endpoint for Receiver {
         Ok(Response::builder().status(answer.status).body(body))
     }
 }
+
+/// Small files that begin as files of their kind do.
+pub(crate) const JPG: &[u8] = b"\xff\xd8\xff\xe0 a picture";
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n a picture";
+pub(crate) const GIF: &[u8] = b"GIF89a a picture";
+pub(crate) const AMR: &[u8] = b"#!AMR\n a voice";
+pub(crate) const MP4: &[u8] = b"\x00\x00\x00\x18ftypmp42 a video";
