@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
+use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenCentre;
 use crate::web::{self, Backend, Demo, Files, PagePolicy};
@@ -181,6 +182,7 @@ impl Application {
             jssdk_url: config.platform.jssdk_url,
             files: Files::new(config.site.static_dir),
             demo,
+            verified: Occasionally::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };

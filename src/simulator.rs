@@ -13,7 +13,9 @@
 //!   `mass`, `media`, `articles`, `comments`, `tokens`, `grants`, `quotas`, `faults`, `chat`, `clock`, `mint`.
 //! - `api`: the server API, one declaration per endpoint.
 //! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback. `outbox`: events to come.
-//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `openapi`: all of it as a document.
+//! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `live`: what changed, as it
+//!   happens. `openapi`: all of it as a document. `glossary`: what errors mean. `framing`: whether the
+//!   phone can show a page.
 
 mod account;
 mod agents;
@@ -26,10 +28,13 @@ mod control;
 mod errcode;
 mod fans;
 mod faults;
+mod framing;
+mod glossary;
 mod grants;
 mod guard;
 mod http;
 mod jssdk;
+mod live;
 mod mass;
 mod media;
 mod menu;
@@ -51,7 +56,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use poem::{Endpoint, Request, Response};
 use tokio::sync::Notify;
@@ -60,6 +65,7 @@ use tokio_util::task::TaskTracker;
 
 use self::account::Account;
 pub use self::account::{Kind, Limits, Mode};
+use self::live::{Live, Watched};
 use self::platform::Platform;
 use crate::secret::Secret;
 use crate::server;
@@ -183,6 +189,7 @@ struct World {
     origin: String,
     client: reqwest::Client,
     platform: Mutex<Platform>,
+    live: Live,
     deliveries: TaskTracker,
     closing: CancellationToken,
     /// Something may have become due: an event was left in the outbox, or the clock moved.
@@ -193,8 +200,10 @@ struct World {
 
 impl World {
     /// A panic in a handler leaves the state as far as it got; the others go on with it.
-    fn platform(&self) -> MutexGuard<'_, Platform> {
-        self.platform.lock().unwrap_or_else(PoisonError::into_inner)
+    fn platform(&self) -> Watched<'_> {
+        let platform = self.platform.lock();
+        self.live
+            .watch(platform.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lets the outbox be looked through.
@@ -205,7 +214,10 @@ impl World {
     /// As at the start, whatever `/_sim` changed.
     fn reset(&self) -> Result<(), SimulatorError> {
         let account = self.options.account()?;
-        *self.platform() = Platform::new(&self.options, account, &self.origin);
+        let mut platform = self.platform();
+        let resets = platform.resets + 1;
+        *platform = Platform::new(&self.options, account, &self.origin);
+        platform.resets = resets;
         Ok(())
     }
 }
@@ -252,6 +264,7 @@ impl Simulator {
             origin,
             client,
             platform: Mutex::new(platform),
+            live: Live::new(),
             deliveries: TaskTracker::new(),
             closing: CancellationToken::new(),
             stirred: Notify::new(),

@@ -1,6 +1,8 @@
 //! What an operator sees of the process: logs and metrics.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::fmt;
@@ -52,4 +54,33 @@ pub fn init(format: LogFormat) {
         .with(levels)
         .with(lines.with_filter(discreet))
         .try_init();
+}
+
+/// Something worth a log line, but not one each time: due at first, and again after a second.
+#[derive(Debug, Default)]
+pub(crate) struct Occasionally(Mutex<Option<Instant>>);
+
+impl Occasionally {
+    pub(crate) fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_once_in_a_second() {
+        let line = Occasionally::default();
+        assert!(line.is_due());
+        assert!(!line.is_due());
+        *line.0.lock().unwrap() = Instant::now().checked_sub(Duration::from_secs(1));
+        assert!(line.is_due());
+    }
 }

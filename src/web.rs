@@ -14,6 +14,7 @@ use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
 use crate::secret::Secret;
 use crate::store::Store;
+use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
 
 mod callback;
@@ -54,6 +55,8 @@ pub(crate) struct Backend {
     pub(crate) policy: PagePolicy,
     /// The simulator's address and the demo's admin token. `None` outside of the demo.
     pub(crate) demo: Option<Demo>,
+    /// Lets the log tell of the URL check without being flooded by whoever repeats one.
+    pub(crate) verified: Occasionally,
     /// What must end before the process does.
     pub(crate) tasks: TaskTracker,
     /// Cancelled on SIGTERM.

@@ -50,6 +50,11 @@ impl Chat {
         }));
     }
 
+    /// The id of the newest bubble of all chats.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
     /// The bubbles of one chat with an id above `after`, oldest first.
     pub(crate) fn since(&self, fan: &str, after: u64) -> Vec<&Value> {
         let chat = self

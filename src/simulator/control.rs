@@ -9,17 +9,19 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::http::{Method, StatusCode};
+use poem::http::{Method, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use url::Url;
 
 use self::scene::Act;
 use super::faults::Fault;
 use super::http::{self, Pairs};
+use super::live::Revision;
 use super::platform::Platform;
 use super::push::{self, Refused};
-use super::{World, api, guard, openapi};
+use super::{World, api, framing, glossary, guard, openapi, picture};
 
 /// One control, for the document.
 pub(crate) struct Route {
@@ -31,6 +33,19 @@ pub(crate) struct Route {
     pub(crate) query: &'static [&'static str],
     /// Members of the body, in the same way.
     pub(crate) members: &'static [&'static str],
+}
+
+impl Route {
+    /// As `/_sim/` lists it.
+    fn to_json(&self) -> Value {
+        json!({
+            "method": self.method,
+            "path": format!("/_sim{}", self.path),
+            "summary": self.summary,
+            "query": self.query,
+            "members": self.members,
+        })
+    }
 }
 
 const fn route(
@@ -190,8 +205,9 @@ pub(crate) const ROUTES: &[Route] = &[
     route(
         "GET",
         "/pushes",
-        "Deliveries that are over, the newest first; waits up to wait_s for one after that id",
-        &["limit?", "after?", "event?", "wait_s?"],
+        "Deliveries that are over, the newest first; waits up to wait_s for one after that id; with \
+         under_way=1 those under way come first",
+        &["limit?", "after?", "event?", "wait_s?", "under_way?"],
         &[],
     ),
     route(
@@ -215,6 +231,44 @@ pub(crate) const ROUTES: &[Route] = &[
         &[],
         &[],
     ),
+    route(
+        "GET",
+        "/oauth",
+        "Visits to the consent page, the newest first",
+        &["limit?"],
+        &[],
+    ),
+    route("GET", "/qrcodes", "QR codes that can be scanned", &[], &[]),
+    route(
+        "GET",
+        "/media",
+        "A file by its media_id, as its sender has it; the answer is the file",
+        &["media_id"],
+        &[],
+    ),
+    route(
+        "GET",
+        "/frame",
+        "Whether the phone's web view can show the page at url, and if not, why",
+        &["url"],
+        &[],
+    ),
+    route(
+        "GET",
+        "/glossary",
+        "What errors mean and what to do, in Chinese and English",
+        &[],
+        &[],
+    ),
+    route("GET", "/revision", "How far every list has come", &[], &[]),
+    route(
+        "GET",
+        "/events",
+        "The same, again after each change, as server-sent events",
+        &[],
+        &[],
+    ),
+    route("GET", "/", "This list", &[], &[]),
     route("GET", "/openapi.json", "This document", &[], &[]),
     route("GET", "/faults", "Faults that are left", &[], &[]),
     route(
@@ -248,16 +302,55 @@ pub(super) async fn answer(world: &Arc<World>, request: Request) -> Response {
     }
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    if path == "/_sim/events" && method == Method::GET {
+        return world.live.answer(world.closing.clone());
+    }
+    let ancestor = own_address(&request);
     let query = Pairs::of(&request);
     let body = match http::body(request).await {
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let outcome = act(world, &method, &path["/_sim".len()..], &query, &body).await;
+    if path == "/_sim/media" && method == Method::GET {
+        return media(&world.platform(), &query);
+    }
+    let outcome = match (method.as_str(), path.as_str()) {
+        ("GET", "/_sim/frame") => frame(world, &query, ancestor).await,
+        _ => act(world, &method, &path["/_sim".len()..], &query, &body).await,
+    };
+    if outcome.is_ok() && method != Method::GET {
+        world.platform().settings += 1;
+    }
     world.stir();
     match outcome {
         Ok(json) => http::json(StatusCode::OK, &json),
         Err(refused) => refuse(refused),
+    }
+}
+
+/// This simulator's address as the caller knows it.
+fn own_address(request: &Request) -> Option<Url> {
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    Url::parse(&format!("http://{host}/")).ok()
+}
+
+/// A file for the phone to show, whoever sent it.
+fn media(platform: &Platform, query: &Pairs) -> Response {
+    let media_id = query.get("media_id").unwrap_or_default();
+    match platform.media.find(media_id, platform.now()) {
+        Ok(media) => picture::file(media.format.content_type, media.bytes.clone()),
+        Err(_) => refuse((StatusCode::NOT_FOUND, "media_id: no such file".to_owned())),
+    }
+}
+
+/// Whether the phone's web view can show the page at `url`.
+async fn frame(world: &World, query: &Pairs, ancestor: Option<Url>) -> Result<Value, Refused> {
+    let url = query.get("url").and_then(|url| Url::parse(url).ok());
+    match (url, ancestor) {
+        (Some(url), Some(ancestor)) if matches!(url.scheme(), "http" | "https") => {
+            Ok(framing::ask(world, url, &ancestor).await)
+        }
+        _ => Err(bad("url: expected an address of the web".to_owned())),
     }
 }
 
@@ -316,6 +409,13 @@ async fn act(
         ("GET", "/chat") => chat(&world.platform(), query),
         ("GET", "/requests") => Ok(world.platform().requests.to_json(limit(query)?)),
         ("GET", "/pushes") => pushes(world, query).await,
+        ("GET", "/oauth") => Ok(world.platform().oauth.to_json(limit(query)?)),
+        ("GET", "/qrcodes") => {
+            let platform = world.platform();
+            Ok(platform.qrcodes.to_json(platform.now()))
+        }
+        ("GET", "/revision") => Ok(Revision::of(&world.platform()).to_json()),
+        ("GET", "/glossary") => Ok(glossary::to_json()),
         ("GET", "/jssdk") => Ok(world.platform().jssdk.to_json(limit(query)?)),
         ("GET", "/tokens") => {
             let platform = world.platform();
@@ -340,6 +440,7 @@ async fn act(
             world.reset().map_err(|why| bad(why.to_string()))?;
             Ok(json!({"ok": true}))
         }
+        ("GET", "" | "/") => Ok(ROUTES.iter().map(Route::to_json).collect()),
         _ if ROUTES.iter().any(|route| route.path == path) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("not by {method}")))
         }
@@ -417,20 +518,24 @@ async fn pushes(world: &World, query: &Pairs) -> Result<Value, Refused> {
     let after = number(query, "after")?.unwrap_or(0);
     let wait = Duration::from_secs(number(query, "wait_s")?.unwrap_or(0)).min(WAIT);
     let event = query.get("event");
+    let mut found: Vec<Value> = Vec::new();
+    if query.get("under_way") == Some("1") {
+        found.extend(world.platform().under_way.iter().cloned());
+    }
     let deadline = Instant::now() + wait;
     loop {
         let pushed = world.pushed.notified();
         tokio::pin!(pushed);
         pushed.as_mut().enable();
-        let found: Vec<_> = {
+        {
             let platform = world.platform();
             let wanted = |push: &&Value| {
                 push["id"].as_u64().is_some_and(|id| id > after)
                     && event.is_none_or(|event| push["event"] == event)
             };
             let pushes = platform.pushes.iter().filter(wanted).take(limit);
-            pushes.cloned().collect()
-        };
+            found.extend(pushes.cloned());
+        }
         if !found.is_empty() {
             return Ok(json!(found));
         }

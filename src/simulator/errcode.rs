@@ -200,9 +200,13 @@ pub(crate) const TEXTS: &[(i64, &str)] = &[
 
 /// What the platform says with this code, without its `rid`.
 pub(crate) fn text(errcode: i64) -> &'static str {
-    TEXTS
-        .binary_search_by_key(&errcode, |(code, _)| *code)
-        .map_or("error", |place| TEXTS[place].1)
+    known(errcode).unwrap_or("error")
+}
+
+/// The text of a code that the table has.
+pub(crate) fn known(errcode: i64) -> Option<&'static str> {
+    let place = TEXTS.binary_search_by_key(&errcode, |(code, _)| *code);
+    place.ok().map(|place| TEXTS[place].1)
 }
 
 /// What stands between the text and `rid: …`: a blank, with some codes a comma too.

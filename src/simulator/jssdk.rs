@@ -4,6 +4,8 @@
 //! nothing but the `errMsg`. Why a config was refused, with the very string that should have been
 //! signed, stands under `/_sim/jssdk`.
 
+mod files;
+
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Value, json};
@@ -46,7 +48,7 @@ pub(super) async fn script(world: &World, path: &str) -> Response {
     http::with_header(response, name, HeaderValue::from_static("cross-origin"))
 }
 
-/// `/sdk/preVerifyJSAPI` and `/sdk/share`, from any page.
+/// `/sdk/…`: what the script asks on behalf of any page.
 pub(super) async fn answer(world: &World, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     if request.method() != Method::POST {
@@ -61,6 +63,12 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
     let answer = match path.as_str() {
         "/sdk/preVerifyJSAPI" => pre_verify(platform, &asked),
         "/sdk/share" => share(platform, &asked),
+        "/sdk/call" => note_call(platform, &asked),
+        "/sdk/picture" => files::keep_picture(platform, &body),
+        "/sdk/voice" => files::record_voice(platform),
+        "/sdk/upload" => files::upload(platform, &asked),
+        "/sdk/download" => files::download(platform, &asked),
+        "/sdk/data" => files::data(platform, &asked),
         _ => return http::text(StatusCode::NOT_FOUND, "no such call"),
     };
     let response = http::json(StatusCode::OK, &answer);
@@ -75,18 +83,19 @@ fn pre_verify(platform: &mut Platform, asked: &Value) -> Value {
         Value::Number(number) => number.to_string(),
         _ => String::new(),
     };
-    let url = text("url");
-    let url = signature::without_fragment(&url);
+    let page = text("url");
+    let url = signature::without_fragment(&page);
     let (nonce, timestamp, given) = (text("nonceStr"), text("timestamp"), text("signature"));
-    let ticket = platform
-        .tokens
-        .jsapi_ticket(platform.now())
-        .unwrap_or_default();
-    let string1 = format!("jsapi_ticket={ticket}&noncestr={nonce}&timestamp={timestamp}&url={url}");
-    let expected = timestamp
-        .parse()
-        .ok()
-        .map(|timestamp| signature::jssdk(ticket, &nonce, timestamp, url));
+    let ticket = platform.tokens.jsapi_ticket(platform.now());
+    let ticket = ticket.unwrap_or_default();
+    let string1 = |ticket: &str, url: &str| {
+        format!("jsapi_ticket={ticket}&noncestr={nonce}&timestamp={timestamp}&url={url}")
+    };
+    let sign = |ticket: &str, url: &str| {
+        let timestamp = timestamp.parse().ok()?;
+        Some(signature::jssdk(ticket, &nonce, timestamp, url))
+    };
+    let expected = sign(ticket, url);
     let on_domain =
         Url::parse(url).is_ok_and(|url| is_on_domain(&url, &platform.account.js_domains));
     let outcome = if text("appId") != platform.account.appid.as_str() {
@@ -100,15 +109,68 @@ fn pre_verify(platform: &mut Platform, asked: &Value) -> Value {
     } else {
         "ok"
     };
-    platform.jssdk.push(json!({
+    // What the page signed instead, where it is one of the usual mistakes.
+    let signed = || {
+        let urls = mistaken(&page);
+        let tickets = platform.tokens.jsapi_tickets();
+        let mut pairs = tickets.flat_map(|ticket| urls.iter().map(move |url| (ticket, url)));
+        pairs.find_map(|(ticket, url)| {
+            let matches = sign(ticket, url)?.matches(&given);
+            matches.then(|| string1(ticket, url))
+        })
+    };
+    let signed = (outcome == "invalid signature").then(signed).flatten();
+    let entry = json!({
         "at": machine_millis(),
         "call": "config",
         "errMsg": format!("config:{outcome}"),
         "config": asked,
-        "string1": string1,
+        "string1": string1(ticket, url),
+        "signed": signed,
         "expected_signature": expected.map(|expected| expected.to_string()),
-    }));
+    });
+    platform.jssdk.push(entry);
     json!({"errMsg": format!("config:{outcome}")})
+}
+
+/// What a backend may have taken for the page's address.
+fn mistaken(page: &str) -> Vec<String> {
+    let url = signature::without_fragment(page);
+    let path = url.split('?').next().unwrap_or(url);
+    let mut urls = vec![
+        page.to_owned(),
+        url.to_owned(),
+        path.to_owned(),
+        path.trim_end_matches('/').to_owned(),
+        format!("{path}/"),
+        percent_encoding::percent_decode_str(url)
+            .decode_utf8_lossy()
+            .into_owned(),
+        url::form_urlencoded::byte_serialize(url.as_bytes()).collect(),
+    ];
+    if let Ok(parsed) = Url::parse(url) {
+        let origin = parsed.origin().ascii_serialization();
+        urls.extend([format!("{origin}/"), origin]);
+    }
+    let other_scheme = match url.split_once("://") {
+        Some(("http", rest)) => Some(format!("https://{rest}")),
+        Some(("https", rest)) => Some(format!("http://{rest}")),
+        _ => None,
+    };
+    urls.extend(other_scheme);
+    urls
+}
+
+/// A call of a page's and what it was answered.
+fn note_call(platform: &mut Platform, asked: &Value) -> Value {
+    let member = |name: &str| asked[name].as_str().unwrap_or_default();
+    platform.jssdk.push(json!({
+        "at": machine_millis(),
+        "call": member("call"),
+        "page": member("page"),
+        "errMsg": member("errMsg"),
+    }));
+    json!({"errMsg": "ok"})
 }
 
 /// A page hands over the card it would share.

@@ -273,6 +273,12 @@ impl MediaLibrary {
         self.list.retain(|media| media.media_id != media_id);
     }
 
+    /// The file at the path that [`Media::path`] gave.
+    pub(crate) fn at(&self, path: &str, now: Seconds) -> Option<&Media> {
+        let mut alive = self.list.iter().filter(|media| media.is_alive(now));
+        alive.find(|media| media.path() == path)
+    }
+
     /// Type and bytes behind a public address.
     pub(crate) fn public(&self, key: &str, now: Seconds) -> Option<(&'static str, &[u8])> {
         let found = |media: &&Media| media.key == key && media.is_alive(now);

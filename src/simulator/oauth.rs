@@ -6,10 +6,12 @@
 use askama::Template;
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Request, Response};
+use serde_json::json;
 use url::Url;
 
 use super::World;
 use super::account::{Kind, Right, is_on_domain};
+use super::clock::machine_millis;
 use super::errcode;
 use super::fans::Fan;
 use super::faults::Fault;
@@ -26,8 +28,28 @@ const STATE_BYTES: usize = 128;
 /// Remembers who holds the phone; the page at `/` sets it too. Cookies know no port, so the name must
 /// be no backend's.
 const COOKIE: &str = "sim_fan";
+/// Remembers that the page was opened from the account's chat or menu; the phone at `/` sets it.
+const FROM_COOKIE: &str = "sim_from";
+/// Remembers that 使用完整服务 was pressed on the snapshot page that the phone shows.
+const FULL_COOKIE: &str = "sim_full";
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' http: https: data:; \
                       base-uri 'none'; frame-ancestors 'self'";
+
+/// The numbers that only the platform's side can cause, with the words of its page. They come by a
+/// fault ordered for this path.
+const PAGE_ERRORS: [(i64, &str); 11] = [
+    (10003, "redirect_uri 域名与后台配置不一致"),
+    (10004, "此公众号被封禁"),
+    (10005, "此公众号没有这些 scope 的权限"),
+    (10006, "必须关注此测试号"),
+    (10009, "操作太频繁了，请稍后再试"),
+    (10010, "scope 不能为空"),
+    (10011, "redirect_uri 不能为空"),
+    (10012, "appid 不能为空"),
+    (10013, "state 不能为空"),
+    (10015, "公众号未授权第三方平台，请检查授权状态"),
+    (10016, "不支持微信开放平台的 AppID，请使用公众号 AppID"),
+];
 
 /// A well-formed wish of a site to know the user.
 struct Ask {
@@ -36,6 +58,10 @@ struct Ask {
     state: String,
     force_popup: bool,
     force_snapshot: bool,
+    /// The page was opened from the account's own chat or menu.
+    from_account: bool,
+    /// 使用完整服务 was pressed: no snapshot this time, and no silence.
+    wants_full_service: bool,
 }
 
 /// What the platform's error page says.
@@ -44,6 +70,55 @@ struct PageError {
     /// The platform's number, where it has one.
     code: Option<i64>,
     words: &'static str,
+    /// What the glossary has under `oauth:`.
+    topic: &'static str,
+}
+
+impl PageError {
+    fn numbered(code: i64) -> Self {
+        let known = PAGE_ERRORS.iter().find(|(number, _)| *number == code);
+        Self {
+            code: Some(code),
+            words: known.map_or_else(|| errcode::text(code), |(_, words)| words),
+            topic: "",
+        }
+    }
+
+    fn link(topic: &'static str, words: &'static str) -> Self {
+        Self {
+            code: None,
+            words,
+            topic,
+        }
+    }
+
+    /// The entry of the glossary, without its `oauth:`.
+    fn topic(&self) -> String {
+        self.code
+            .map_or_else(|| self.topic.to_owned(), |code| code.to_string())
+    }
+}
+
+/// What came of a visit, as `/_sim/oauth` lists it.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Consent,
+    Code,
+    Silent,
+    Snapshot,
+    Refused,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Consent => "consent",
+            Self::Code => "code",
+            Self::Silent => "silent",
+            Self::Snapshot => "snapshot",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 #[derive(Template)]
@@ -84,7 +159,9 @@ struct ErrorPage {
 pub(super) async fn answer(world: &World, request: Request) -> Response {
     let method = request.method().clone();
     let raw_query = request.original_uri().query().unwrap_or("").to_owned();
-    let remembered = remembered(&request);
+    let remembered = cookie(&request, COOKIE);
+    let came_from = cookie(&request, FROM_COOKIE);
+    let is_full = cookie(&request, FULL_COOKIE).is_some();
     let form = match method {
         Method::GET => Pairs::default(),
         Method::POST => match http::body(request).await {
@@ -108,10 +185,9 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
             errcode: Some(code),
             ..
         }) => {
-            return error_page(PageError {
-                code: Some(code),
-                words: errcode::text(code),
-            });
+            let error = PageError::numbered(code);
+            note_error(&mut world.platform(), &raw_query, "fault", &error);
+            return error_page(error);
         }
         Some(fault) => {
             let status = fault
@@ -127,73 +203,100 @@ pub(super) async fn answer(world: &World, request: Request) -> Response {
 
     let query = Pairs::parse(raw_query.as_bytes());
     let platform = &mut *world.platform();
-    let ask = match read(&query, platform) {
+    let mut ask = match read(&query, platform) {
         Ok(ask) => ask,
-        Err(error) => return error_page(error),
+        Err(error) => {
+            note_error(platform, &raw_query, "error", &error);
+            return error_page(error);
+        }
     };
+    let came_from = query.get("_from").or(came_from.as_deref());
+    ask.wants_full_service |= is_full;
+    ask.from_account = matches!(came_from, Some("chat" | "menu"));
     // What the form says comes first, then the address, then who was here last.
     let named = form.get("_fan").or(query.get("_fan"));
     let openid = named.or(remembered.as_deref());
     let fan = openid.and_then(|openid| platform.fans.get(openid)).cloned();
+    let visit = Visit {
+        ask,
+        raw_query: own_parameters_removed(&raw_query),
+    };
     match (form.get("_choice"), fan) {
-        (Some("allow"), Some(fan)) => allow(platform, &ask, &fan),
-        (None, Some(fan)) if is_silent(&ask, &fan) => allow(platform, &ask, &fan),
-        (Some("allow") | None, fan) => consent(platform, &ask, &raw_query, fan.as_ref()),
-        (Some(_), _) => back(&ask, None),
+        // Where nobody was known, the form was shown for a snapshot too, only to say who it is.
+        (Some("allow") | None, Some(fan)) if is_snapshot(&visit.ask, &fan) => {
+            visit.allow(platform, &fan, Outcome::Snapshot)
+        }
+        (Some("allow"), Some(fan)) => visit.allow(platform, &fan, Outcome::Code),
+        (None, Some(fan)) if is_silent(&visit.ask, &fan) => {
+            visit.allow(platform, &fan, Outcome::Silent)
+        }
+        (Some("allow") | None, fan) => visit.consent(platform, &raw_query, fan.as_ref()),
+        (Some(_), fan) => {
+            visit.note(platform, Outcome::Refused, fan.as_ref(), None);
+            back(&visit.ask, None)
+        }
     }
 }
 
-/// No page: the openid alone is asked for, or a snapshot, which gives nothing away.
+/// A well-formed visit to the page.
+struct Visit {
+    ask: Ask,
+    /// The query without our own parameters.
+    raw_query: String,
+}
+
+/// No page: the openid alone is asked for; or a follower comes from the account itself, and then
+/// `forcePopup` has no effect.
 fn is_silent(ask: &Ask, fan: &Fan) -> bool {
     match ask.scope {
         Scope::Base => true,
-        Scope::UserInfo => !ask.force_popup && is_snapshot(ask, fan),
+        Scope::UserInfo => fan.subscribed && ask.from_account && !ask.wants_full_service,
     }
 }
 
+/// The page is opened as a snapshot first. A follower who comes from the account itself is known
+/// already, unless the link forces it.
 fn is_snapshot(ask: &Ask, fan: &Fan) -> bool {
-    ask.scope == Scope::UserInfo && (ask.force_snapshot || fan.snapshot)
+    let is_known = fan.subscribed && ask.from_account;
+    ask.scope == Scope::UserInfo
+        && !ask.wants_full_service
+        && !ask.force_popup
+        && (ask.force_snapshot || fan.snapshot && !is_known)
 }
 
 /// Checks the query as the platform does.
 fn read(query: &Pairs, platform: &Platform) -> Result<Ask, PageError> {
-    let error = |code, words| PageError {
-        code: Some(code),
-        words,
-    };
-    let appid = query.get("appid").ok_or(error(10012, "appid 不能为空"))?;
-    let redirect_uri = query
-        .get("redirect_uri")
-        .ok_or(error(10011, "redirect_uri 不能为空"))?;
-    let scope = query.get("scope").ok_or(error(10010, "scope 不能为空"))?;
-    let state = query.get("state").ok_or(error(10013, "state 不能为空"))?;
-    let no_link = PageError {
-        code: None,
-        words: "该链接无法访问",
-    };
+    let error = PageError::numbered;
+    let appid = query.get("appid").ok_or_else(|| error(10012))?;
+    let redirect_uri = query.get("redirect_uri").ok_or_else(|| error(10011))?;
+    let scope = query.get("scope").ok_or_else(|| error(10010))?;
+    let state = query.get("state").ok_or_else(|| error(10013))?;
+    // Only a link of a third-party platform has it, and none was ever authorised here.
+    if query.get("component_appid").is_some() {
+        return Err(error(10015));
+    }
     if !is_in_order(query) || query.get("response_type") != Some("code") {
-        return Err(no_link);
+        return Err(PageError::link("order", "该链接无法访问"));
     }
     if state.len() > STATE_BYTES {
-        return Err(PageError {
-            code: None,
-            words: "state 参数过长",
-        });
+        return Err(PageError::link("state", "state 参数过长"));
     }
     if appid != platform.account.appid.as_str() {
-        return Err(error(40013, "appid 参数错误"));
+        return Err(PageError {
+            words: "appid 参数错误",
+            ..error(40013)
+        });
     }
-    let scope = Scope::parse(scope).ok_or(error(10005, "scope 参数错误或没有 scope 权限"))?;
+    let scope = Scope::parse(scope).ok_or_else(|| error(10005))?;
     if !platform.account.kind.grants(Right::WebAuthorization) {
-        return Err(error(10005, "scope 参数错误或没有 scope 权限"));
+        return Err(error(10005));
     }
-    let foreign = error(10003, "redirect_uri 域名与后台配置不一致");
     let redirect_uri = match Url::parse(redirect_uri) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        _ => return Err(foreign),
+        _ => return Err(error(10003)),
     };
     if !is_on_domain(&redirect_uri, &platform.account.oauth_domains) {
-        return Err(foreign);
+        return Err(error(10003));
     }
     Ok(Ask {
         redirect_uri,
@@ -201,6 +304,8 @@ fn read(query: &Pairs, platform: &Platform) -> Result<Ask, PageError> {
         state: state.to_owned(),
         force_popup: query.get("forcePopup") == Some("true"),
         force_snapshot: query.get("forceSnapShot") == Some("true"),
+        from_account: false,
+        wants_full_service: query.get("_full") == Some("1"),
     })
 }
 
@@ -214,37 +319,89 @@ fn is_in_order(query: &Pairs) -> bool {
         && names.all(|name| OPTIONAL.contains(&name))
 }
 
-fn allow(platform: &mut Platform, ask: &Ask, fan: &Fan) -> Response {
-    if platform.account.kind == Kind::Sandbox && !fan.subscribed {
-        return error_page(PageError {
-            code: Some(10006),
-            words: "必须关注此测试号",
-        });
+/// The query as the site wrote it.
+fn own_parameters_removed(raw_query: &str) -> String {
+    let pairs = raw_query.split('&').filter(|pair| !pair.starts_with('_'));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+fn note_error(platform: &mut Platform, raw_query: &str, outcome: &str, error: &PageError) {
+    platform.oauth.push(json!({
+        "at": machine_millis(),
+        "outcome": outcome,
+        "query": own_parameters_removed(raw_query),
+        "errcode": error.code,
+        "words": error.words,
+        "topic": error.topic(),
+    }));
+}
+
+impl Visit {
+    fn note(
+        &self,
+        platform: &mut Platform,
+        outcome: Outcome,
+        fan: Option<&Fan>,
+        code: Option<&str>,
+    ) {
+        platform.oauth.push(json!({
+            "at": machine_millis(),
+            "outcome": outcome.as_str(),
+            "query": self.raw_query,
+            "openid": fan.map(|fan| &fan.openid),
+            "scope": self.ask.scope.as_str(),
+            "redirect_uri": self.ask.redirect_uri.as_str(),
+            "from_account": self.ask.from_account,
+            "code": code,
+        }));
     }
-    let snapshot = is_snapshot(ask, fan);
-    let grant = if snapshot {
-        let openid = platform.new_openid();
-        Grant {
+
+    fn allow(&self, platform: &mut Platform, fan: &Fan, outcome: Outcome) -> Response {
+        if platform.account.kind == Kind::Sandbox && !fan.subscribed {
+            let error = PageError::numbered(10006);
+            note_error(platform, &self.raw_query, "error", &error);
+            return error_page(error);
+        }
+        let snapshot = matches!(outcome, Outcome::Snapshot);
+        let (openid, unionid) = if snapshot {
+            (platform.new_openid(), None)
+        } else {
+            (fan.openid.clone(), fan.unionid.clone())
+        };
+        let grant = Grant {
             openid,
-            unionid: None,
-            scope: ask.scope,
+            unionid,
+            scope: self.ask.scope,
             snapshot,
+        };
+        let now = platform.now();
+        let code = platform.grants.code(grant, &mut platform.mint, now);
+        self.note(platform, outcome, Some(fan), Some(&code));
+        let cookie = format!("{COOKIE}={}; Path=/; SameSite=Lax", fan.openid);
+        let response = back(&self.ask, Some(&code));
+        match HeaderValue::from_str(&cookie) {
+            Ok(cookie) => http::with_header(response, header::SET_COOKIE, cookie),
+            Err(_) => response,
         }
-    } else {
-        Grant {
-            openid: fan.openid.clone(),
-            unionid: fan.unionid.clone(),
-            scope: ask.scope,
-            snapshot,
-        }
-    };
-    let now = platform.now();
-    let code = platform.grants.code(grant, &mut platform.mint, now);
-    let cookie = format!("{COOKIE}={}; Path=/; SameSite=Lax", fan.openid);
-    let response = back(ask, Some(&code));
-    match HeaderValue::from_str(&cookie) {
-        Ok(cookie) => http::with_header(response, header::SET_COOKIE, cookie),
-        Err(_) => response,
+    }
+
+    fn consent(&self, platform: &mut Platform, raw_query: &str, chosen: Option<&Fan>) -> Response {
+        self.note(platform, Outcome::Consent, chosen, None);
+        let ask = &self.ask;
+        let chosen = chosen
+            .or_else(|| platform.fans.iter().next())
+            .map(|fan| &fan.openid);
+        let page = ConsentPage {
+            action: &format!("/connect/oauth2/authorize?{raw_query}"),
+            site: ask.redirect_uri.host_str().unwrap_or_default(),
+            wants_profile: ask.scope == Scope::UserInfo,
+            fans: platform
+                .fans
+                .iter()
+                .map(|fan| Choice::of(fan, chosen))
+                .collect(),
+        };
+        render(&page)
     }
 }
 
@@ -261,31 +418,11 @@ fn back(ask: &Ask, code: Option<&str>) -> Response {
     let response = http::text(StatusCode::FOUND, "");
     match HeaderValue::from_str(url.as_str()) {
         Ok(location) => http::with_header(response, header::LOCATION, location),
-        Err(_) => error_page(PageError {
-            code: Some(10003),
-            words: "redirect_uri 参数错误",
-        }),
+        Err(_) => error_page(PageError::numbered(10003)),
     }
 }
 
-fn consent(platform: &Platform, ask: &Ask, raw_query: &str, chosen: Option<&Fan>) -> Response {
-    let chosen = chosen
-        .or_else(|| platform.fans.iter().next())
-        .map(|fan| &fan.openid);
-    let page = ConsentPage {
-        action: &format!("/connect/oauth2/authorize?{raw_query}"),
-        site: ask.redirect_uri.host_str().unwrap_or_default(),
-        wants_profile: ask.scope == Scope::UserInfo,
-        fans: platform
-            .fans
-            .iter()
-            .map(|fan| Choice::of(fan, chosen))
-            .collect(),
-    };
-    render(&page)
-}
-
-fn error_page(PageError { code, words }: PageError) -> Response {
+fn error_page(PageError { code, words, .. }: PageError) -> Response {
     render(&ErrorPage { code, words })
 }
 
@@ -296,16 +433,11 @@ fn render(page: &impl Template) -> Response {
     }
 }
 
-fn remembered(request: &Request) -> Option<String> {
-    let cookies = request
-        .headers()
-        .get(header::COOKIE)?
-        .to_str()
-        .ok()?
-        .to_owned();
-    cookie::Cookie::split_parse(cookies)
+fn cookie(request: &Request, name: &str) -> Option<String> {
+    let cookies = request.headers().get(header::COOKIE)?.to_str().ok()?;
+    cookie::Cookie::split_parse(cookies.to_owned())
         .flatten()
-        .find(|cookie| cookie.name() == COOKIE)
+        .find(|cookie| cookie.name() == name)
         .map(|cookie| cookie.value().to_owned())
 }
 
@@ -361,5 +493,10 @@ mod tests {
         check("state=abc", "state=", Some(10013));
         check("&state=abc", "", Some(10013));
         check("state=abc", &format!("state={}", "a".repeat(129)), None);
+        check(
+            "state=abc",
+            "state=abc&component_appid=wxplatform",
+            Some(10015),
+        );
     }
 }

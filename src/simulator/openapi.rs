@@ -117,13 +117,18 @@ fn of_route(route: &Route) -> Value {
             "schema": {"$ref": "#/components/schemas/ControlError"},
         }},
     });
+    let content_type = match (route.method, route.path) {
+        ("GET", "/events") => "text/event-stream",
+        ("GET", "/media") => "application/octet-stream",
+        _ => "application/json",
+    };
     let mut operation = json!({
         "operationId": operation_id(route.method, &format!("/_sim{}", route.path)),
         "summary": route.summary,
         "tags": ["simulator"],
         "parameters": parameters(route.query),
         "responses": {
-            "200": {"description": "Done", "content": {"application/json": {"schema": {}}}},
+            "200": {"description": "Done", "content": {content_type: {"schema": {}}}},
             "4XX": error,
         },
     });

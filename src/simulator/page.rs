@@ -7,8 +7,24 @@ use poem::{Request, Response};
 use super::{World, guard, http};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' http: https: data:; base-uri 'none'; form-action 'none'; \
+                      img-src 'self' http: https: data: blob:; media-src 'self' http: https:; \
+                      frame-src http: https:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        [$(($name, include_str!(concat!("../../templates/simulator/", $name)))),+]
+    };
+}
+
+/// What `/sim/` serves: styles and scripts of our own pages.
+const FILES: &[(&str, &str)] = &files! {
+    "authorize.css" "page.css" "phone.css" "inspector.css"
+    "main.js" "i18n.js" "dom.js" "icons.js" "state.js" "live.js" "sheet.js"
+    "phone.js" "bubbles.js" "menu.js" "webview.js"
+    "inspector.js" "entries.js" "pushes.js" "requests.js" "jssdk.js" "oauth.js" "tokens.js" "faults.js"
+    "clock.js" "account.js" "glossary.js"
+};
 
 #[derive(Template)]
 #[template(path = "simulator/index.html")]
@@ -37,22 +53,16 @@ pub(super) fn answer(world: &World, request: &Request) -> Response {
 
 /// Styles and scripts of our own pages.
 pub(super) fn asset(path: &str) -> Response {
-    let (content_type, body) = match path {
-        "/sim/page.css" => (
-            "text/css; charset=utf-8",
-            include_str!("../../templates/simulator/page.css"),
-        ),
-        "/sim/page.js" => (
-            "application/javascript; charset=utf-8",
-            include_str!("../../templates/simulator/page.js"),
-        ),
-        "/sim/authorize.css" => (
-            "text/css; charset=utf-8",
-            include_str!("../../templates/simulator/authorize.css"),
-        ),
-        _ => return http::text(StatusCode::NOT_FOUND, "no such file"),
+    let name = path.trim_start_matches("/sim/");
+    let Some((_, text)) = FILES.iter().find(|(file, _)| *file == name) else {
+        return http::text(StatusCode::NOT_FOUND, "no such file");
     };
-    http::answer(StatusCode::OK, content_type, body)
+    let content_type = if name.ends_with(".css") {
+        "text/css; charset=utf-8"
+    } else {
+        "text/javascript; charset=utf-8"
+    };
+    http::answer(StatusCode::OK, content_type, *text)
 }
 
 /// `/mmopen/OPENID/132`: a made-up head image, the first letter of the name on a colour.

@@ -21,7 +21,12 @@ pub(super) fn answer(world: &World, path: &str) -> Response {
     let Some((content_type, bytes)) = platform.media.public(key, platform.now()) else {
         return http::text(StatusCode::NOT_FOUND, "no such file");
     };
-    let response = http::answer(StatusCode::OK, content_type, bytes.to_vec());
+    file(content_type, bytes.to_vec())
+}
+
+/// A file as an answer, which runs no script wherever it is opened.
+pub(super) fn file(content_type: &'static str, bytes: Vec<u8>) -> Response {
+    let response = http::answer(StatusCode::OK, content_type, bytes);
     let policy = HeaderValue::from_static("default-src 'none'; sandbox");
     let response = http::with_header(response, header::CONTENT_SECURITY_POLICY, policy);
     // Pages of the backend show it.

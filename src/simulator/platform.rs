@@ -45,6 +45,14 @@ pub(crate) struct Platform {
     pub(crate) requests: Recent,
     pub(crate) pushes: Recent,
     pub(crate) jssdk: Recent,
+    /// What came of each visit to the consent page.
+    pub(crate) oauth: Recent,
+    /// Deliveries that are not over.
+    pub(crate) under_way: Recent,
+    /// How often everything went back to the start.
+    pub(crate) resets: u64,
+    /// Grows whenever `/_sim` changes account, fans, faults or clock.
+    pub(crate) settings: u64,
     pub(crate) quotas: Quotas,
     pub(crate) outbox: Outbox,
     /// How the next jobs are to end, where not well.
@@ -80,14 +88,39 @@ pub(crate) struct Outcomes {
 pub(crate) struct Recent {
     list: VecDeque<Value>,
     last_id: u64,
+    revision: u64,
 }
 
 impl Recent {
-    pub(crate) fn push(&mut self, mut entry: Value) {
+    /// Adds one and gives its id.
+    pub(crate) fn push(&mut self, mut entry: Value) -> u64 {
         self.last_id += 1;
+        self.revision += 1;
         entry["id"] = json!(self.last_id);
         self.list.truncate(REMEMBERED - 1);
         self.list.push_front(entry);
+        self.last_id
+    }
+
+    /// Changes one, where it is still kept.
+    pub(crate) fn update(&mut self, id: u64, change: impl FnOnce(&mut Value)) {
+        let entry = self.list.iter_mut().find(|entry| entry["id"] == id);
+        if let Some(entry) = entry {
+            change(entry);
+            self.revision += 1;
+        }
+    }
+
+    /// Takes one out.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Value> {
+        let place = self.list.iter().position(|entry| entry["id"] == id)?;
+        self.revision += 1;
+        self.list.remove(place)
+    }
+
+    /// Grows with each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Value> {
@@ -118,6 +151,10 @@ impl Platform {
             requests: Recent::default(),
             pushes: Recent::default(),
             jssdk: Recent::default(),
+            oauth: Recent::default(),
+            under_way: Recent::default(),
+            resets: 0,
+            settings: 0,
             quotas: Quotas::default(),
             outbox: Outbox::default(),
             outcomes: Outcomes::default(),

@@ -14,7 +14,7 @@ use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use self::message::Message;
-use self::reply::Verdict;
+use self::reply::{Failure, Verdict};
 use super::World;
 use super::account::{Account, Mode};
 use super::chat::From;
@@ -44,11 +44,17 @@ pub(crate) type Refused = (StatusCode, String);
 
 /// One answer, or none, to one delivery.
 struct Attempt {
+    /// When it began, in the machine's milliseconds.
+    at: i64,
+    /// What was sent: the address and the body.
+    sent: (String, String),
     /// 0 where there was no answer.
     status: u16,
     ms: u64,
     body: Vec<u8>,
     error: Option<String>,
+    /// The deadline ended it.
+    is_late: bool,
 }
 
 /// Where and how to deliver, as the account is set at the moment the fan acts.
@@ -69,7 +75,6 @@ pub(crate) async fn send(world: Arc<World>, members: Map<String, Value>) -> Resu
         let why = "the fan is on the blacklist: what he says is not pushed";
         return Ok(json!({"attempts": [], "reply": null, "shown_to_user": "", "failure": why}));
     }
-    let at = machine_millis();
     let delivered = deliver_until_answered(&world, &route, &message).await;
     let result = delivered.to_json();
     {
@@ -86,7 +91,7 @@ pub(crate) async fn send(world: Arc<World>, members: Map<String, Value>) -> Resu
         if delivered.reply["MsgType"] == "transfer_customer_service" {
             hand_over(platform, &message.fan, &delivered.reply);
         }
-        platform.pushes.push(message.record(at, &result));
+        delivered.keep(platform);
     }
     world.pushed.notify_waiters();
     world.stir();
@@ -189,7 +194,6 @@ pub(crate) async fn release_events(world: Arc<World>) {
 
 /// Delivers an event that no fan's act has caused: nothing of it stands in a chat.
 async fn report(world: &World, members: Map<String, Value>) {
-    let at = machine_millis();
     let built = {
         let platform = &mut *world.platform();
         Message::build(members, &platform.account, &mut platform.mint)
@@ -202,24 +206,31 @@ async fn report(world: &World, members: Map<String, Value>) {
             return;
         }
     };
-    let result = match route {
-        Ok(route) => deliver_until_answered(world, &route, &message)
-            .await
-            .to_json(),
-        Err((_, why)) => {
-            json!({"attempts": [], "reply": null, "shown_to_user": "", "failure": why})
+    match route {
+        Ok(route) => {
+            let delivered = deliver_until_answered(world, &route, &message).await;
+            delivered.keep(&mut world.platform());
         }
-    };
-    world.platform().pushes.push(message.record(at, &result));
+        Err((_, why)) => {
+            let mut record = message.record();
+            record["shown_to_user"] = json!("");
+            record["reply"] = Value::Null;
+            record["failure"] = json!(why);
+            world.platform().pushes.push(record);
+        }
+    }
     world.pushed.notify_waiters();
 }
 
 /// What all tries of one message came to.
 struct Delivered {
+    run: Run,
     attempts: Vec<Value>,
     reply: Value,
+    /// The XML of the reply, decrypted.
+    clear_reply: Option<String>,
     shown: String,
-    failure: Option<String>,
+    failure: Option<Failure>,
 }
 
 impl Delivered {
@@ -229,44 +240,117 @@ impl Delivered {
             "reply": self.reply,
             "shown_to_user": self.shown,
         });
-        if let Some(why) = &self.failure {
-            json["failure"] = json!(why);
+        if let Some(failure) = &self.failure {
+            json["failure"] = json!(failure.why);
         }
         json
+    }
+
+    /// From under way to over.
+    fn keep(self, platform: &mut Platform) {
+        // A reset has taken everything away meanwhile.
+        let Some(mut record) = self.run.end(platform) else {
+            return;
+        };
+        record["reply"] = self.reply;
+        record["reply_xml"] = json!(self.clear_reply);
+        record["shown_to_user"] = json!(self.shown);
+        if let Some(failure) = self.failure {
+            record["failure"] = json!(failure.why);
+            record["failure_topic"] = json!(failure.topic);
+        }
+        platform.pushes.push(record);
+    }
+}
+
+/// The place of a delivery among those under way.
+struct Run {
+    id: u64,
+    resets: u64,
+}
+
+impl Run {
+    fn begin(platform: &mut Platform, record: Value) -> Self {
+        Self {
+            id: platform.under_way.push(record),
+            resets: platform.resets,
+        }
+    }
+
+    fn note(&self, platform: &mut Platform, attempt: Value) {
+        if self.resets == platform.resets {
+            platform.under_way.update(self.id, |record| {
+                if let Some(attempts) = record["attempts"].as_array_mut() {
+                    attempts.push(attempt);
+                }
+            });
+        }
+    }
+
+    fn end(&self, platform: &mut Platform) -> Option<Value> {
+        let is_mine = self.resets == platform.resets;
+        let mut record = is_mine.then(|| platform.under_way.take(self.id))??;
+        record["running"] = json!(false);
+        record["run"] = record["id"].take();
+        Some(record)
     }
 }
 
 /// Up to three tries, and what the fan sees of the answer.
 async fn deliver_until_answered(world: &World, route: &Route, message: &Message) -> Delivered {
+    let run = {
+        let mut record = message.record();
+        record["running"] = json!(true);
+        Run::begin(&mut world.platform(), record)
+    };
     let mut attempts = Vec::new();
     let mut verdict = None;
+    let mut last_topic = "";
     while verdict.is_none() && attempts.len() < ATTEMPTS {
         let attempt = deliver(world, route, message).await;
+        let mut record = attempt.record();
         if attempt.status == 200 {
-            verdict = Some(reply::judge(
+            let judged = reply::judge(
                 &attempt.body,
                 message,
                 &route.account,
                 route.cipher.as_ref(),
-            ));
+            );
+            if let Verdict::Failure(failure) = &judged {
+                record["topic"] = json!(failure.topic);
+            }
+            verdict = Some(judged);
         }
+        last_topic = attempt.topic().unwrap_or_default();
+        run.note(&mut world.platform(), record);
         attempts.push(attempt.to_json());
     }
 
-    let no_answer = || Verdict::Failure("no delivery was answered with status 200".to_owned());
+    let no_answer = || {
+        Verdict::Failure(Failure {
+            topic: last_topic,
+            why: "no delivery was answered with status 200".to_owned(),
+        })
+    };
+    let mut clear_reply = None;
     let (reply, shown, failure) = match verdict.unwrap_or_else(no_answer) {
         Verdict::Silence => (Value::Null, String::new(), None),
-        Verdict::Reply { json, shown } if message.takes_reply() => (json, shown, None),
-        // The phone drops it: there is no chat in which it could stand.
-        Verdict::Reply { json, .. } => (json, String::new(), None),
-        Verdict::Failure(why) if message.takes_reply() => {
-            (Value::Null, FAILURE_LINE.to_owned(), Some(why))
+        Verdict::Reply { json, shown, clear } => {
+            clear_reply = Some(clear);
+            // Without a chat in which it could stand the phone drops it.
+            let is_shown = message.takes_reply();
+            (json, if is_shown { shown } else { String::new() }, None)
         }
-        Verdict::Failure(why) => (Value::Null, String::new(), Some(why)),
+        Verdict::Failure(failure) if message.takes_reply() => {
+            (Value::Null, FAILURE_LINE.to_owned(), Some(failure))
+        }
+        Verdict::Failure(failure) => (Value::Null, String::new(), Some(failure)),
     };
     Delivered {
+        run,
         attempts,
         reply,
+        clear_reply,
         shown,
         failure,
     }
@@ -293,7 +377,8 @@ pub(crate) async fn verify(world: &World) -> Value {
         .append_pair("timestamp", &timestamp)
         .append_pair("nonce", &nonce)
         .append_pair("echostr", &echostr);
-    let attempt = exchange(world.client.get(url)).await;
+    let sent = (url.to_string(), String::new());
+    let attempt = exchange(world.client.get(url), sent).await;
     let why = match &attempt {
         Attempt {
             error: Some(error), ..
@@ -307,6 +392,7 @@ pub(crate) async fn verify(world: &World) -> Value {
         Attempt { status, .. } => format!("status {status} instead of 200"),
     };
     let mut result = attempt.to_json();
+    result["topic"] = json!(attempt.topic().unwrap_or("echostr"));
     result["ok"] = json!(false);
     result["error"] = json!(why);
     result["echostr"] = json!(echostr);
@@ -345,15 +431,17 @@ async fn deliver(world: &World, route: &Route, message: &Message) -> Attempt {
             }
         }
     };
+    let sent = (url.to_string(), body.clone());
     let request = world
         .client
         .post(url)
         .header("Content-Type", "text/xml")
         .body(body);
-    exchange(request).await
+    exchange(request, sent).await
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
+async fn exchange(request: reqwest::RequestBuilder, sent: (String, String)) -> Attempt {
+    let at = machine_millis();
     let began = Instant::now();
     let answer = async {
         let mut response = request.timeout(DEADLINE).send().await?;
@@ -371,22 +459,28 @@ async fn exchange(request: reqwest::RequestBuilder) -> Attempt {
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     match answer {
         Ok((status, body)) => Attempt {
+            at,
+            sent,
             status,
             ms,
             body,
             error: None,
+            is_late: false,
         },
         Err(error) => Attempt {
+            at,
+            sent,
             status: 0,
             ms,
             body: Vec::new(),
             error: Some(words(&error)),
+            is_late: error.is_timeout(),
         },
     }
 }
 
 /// What went wrong, without the URL, which holds the signature.
-fn words(error: &reqwest::Error) -> String {
+pub(super) fn words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} s", DEADLINE.as_secs());
     }
@@ -422,6 +516,28 @@ impl Route {
 }
 
 impl Attempt {
+    /// What the glossary has under `push:` for an attempt that brought no answer to judge.
+    fn topic(&self) -> Option<&'static str> {
+        match self.status {
+            200 => None,
+            0 if self.is_late => Some("timeout"),
+            0 => Some("unreachable"),
+            _ => Some("status"),
+        }
+    }
+
+    /// As `/_sim/pushes` keeps it: with what was sent.
+    fn record(&self) -> Value {
+        let mut json = self.to_json();
+        json["at"] = json!(self.at);
+        json["url"] = json!(self.sent.0);
+        json["request_body"] = json!(self.sent.1);
+        if let Some(topic) = self.topic() {
+            json["topic"] = json!(topic);
+        }
+        json
+    }
+
     fn to_json(&self) -> Value {
         let mut json = json!({
             "status": self.status,
@@ -462,16 +578,17 @@ impl Message {
         })
     }
 
-    /// As `/_sim/pushes` shows it.
-    fn record(&self, at: i64, result: &Value) -> Value {
-        let mut record = result.clone();
-        record["at"] = json!(at);
-        record["openid"] = json!(self.fan);
-        record["msg_type"] = self.json["MsgType"].clone();
-        record["event"] = json!(self.event);
-        record["message"] = self.json.clone();
-        record["xml"] = json!(self.xml());
-        record
+    /// What `/_sim/pushes` shows of it before anything is delivered.
+    fn record(&self) -> Value {
+        json!({
+            "at": machine_millis(),
+            "openid": self.fan,
+            "msg_type": self.json["MsgType"],
+            "event": self.event,
+            "message": self.json,
+            "xml": self.xml(),
+            "attempts": [],
+        })
     }
 
     /// Whether a passive reply reaches the fan.

@@ -112,6 +112,21 @@ impl QrCodes {
             .last()
     }
 
+    /// As `/_sim/qrcodes` lists them, the newest first.
+    pub(crate) fn to_json(&self, now: Seconds) -> serde_json::Value {
+        let one = |code: &QrCode| {
+            serde_json::json!({
+                "ticket": code.ticket,
+                "url": code.url,
+                "scene": code.scene.key(),
+                "expires_at": code.expires_at,
+            })
+        };
+        let mut codes: Vec<_> = self.alive(now).map(one).collect();
+        codes.reverse();
+        codes.into()
+    }
+
     fn alive(&self, now: Seconds) -> impl Iterator<Item = &QrCode> {
         let lives = move |code: &&QrCode| code.expires_at.is_none_or(|at| now < at);
         self.codes.iter().filter(lives)

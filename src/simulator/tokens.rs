@@ -16,6 +16,8 @@ const OVERLAP: Seconds = 300;
 const FORCE_PAUSE: Seconds = 30;
 /// Dead tokens are remembered so that they can be called expired; no more than this many.
 const REMEMBERED: usize = 500;
+/// Of tickets the last few: a page that signs with an old one is told so.
+const REMEMBERED_TICKETS: usize = 20;
 
 /// One token that was given out.
 struct Token {
@@ -88,17 +90,20 @@ impl Tokens {
     /// `/cgi-bin/ticket/getticket`: the same one while it lives.
     pub(crate) fn ticket(&mut self, kind: &'static str, mint: &mut Mint, now: Seconds) -> Given {
         let tickets = self.tickets.entry(kind).or_default();
-        tickets.retain(|ticket| now < ticket.expires_at);
-        if tickets.is_empty() {
+        if tickets.last().is_none_or(|ticket| ticket.expires_at <= now) {
+            if tickets.len() >= REMEMBERED_TICKETS {
+                tickets.remove(0);
+            }
             tickets.push(Token {
                 value: mint.text("ticket", 86),
                 expires_at: now + LIFE,
                 replaced_at: None,
             });
         }
+        let newest = &tickets[tickets.len() - 1];
         Given {
-            value: tickets[0].value.clone(),
-            expires_in: tickets[0].expires_at - now,
+            value: newest.value.clone(),
+            expires_in: newest.expires_at - now,
         }
     }
 
@@ -107,6 +112,12 @@ impl Tokens {
         let tickets = self.tickets.get("jsapi")?;
         let ticket = tickets.iter().find(|ticket| now < ticket.expires_at)?;
         Some(&ticket.value)
+    }
+
+    /// Every `jsapi` ticket that is still remembered, dead ones too.
+    pub(crate) fn jsapi_tickets(&self) -> impl Iterator<Item = &str> {
+        let tickets = self.tickets.get("jsapi").into_iter().flatten();
+        tickets.map(|ticket| ticket.value.as_str())
     }
 
     /// The tokens as `/_sim/tokens` shows them, newest first.

@@ -32,7 +32,9 @@ pub(super) fn verify(
     // one, with any echostr.
     match query.echostr.as_deref() {
         Some(echostr) if is_echostr(echostr) => {
-            tracing::info!("the platform has verified this address");
+            if backend.verified.is_due() {
+                tracing::info!("the platform has verified this address");
+            }
             Ok(text(echostr.to_owned()))
         }
         _ => Err(Problem::bad_request(

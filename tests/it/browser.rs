@@ -2,7 +2,7 @@
 //!
 //! Pictures of each go to `tests/.out`.
 
-mod driver;
+pub(crate) mod driver;
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -7,6 +7,7 @@
 
 mod bot;
 mod browser;
+mod browser_simulator;
 mod cli;
 mod clients;
 mod foreign;

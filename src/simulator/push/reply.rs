@@ -13,10 +13,34 @@ use crate::wechat::signature::sign_encrypted;
 pub(super) enum Verdict {
     /// `success` or nothing: the fan sees nothing.
     Silence,
-    /// A reply, decrypted, with what the phone shows of it.
-    Reply { json: Value, shown: String },
+    /// A reply with what the phone shows of it, and its XML in clear.
+    Reply {
+        json: Value,
+        shown: String,
+        clear: String,
+    },
     /// Something that is no reply, and why: the fan sees the failure line, and no retry comes.
-    Failure(String),
+    Failure(Failure),
+}
+
+/// What is wrong with an answer, or with there being none.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the glossary has under `push:`.
+    pub(super) topic: &'static str,
+    pub(super) why: String,
+}
+
+/// An answer that is no reply at all.
+fn malformed(why: &dyn std::fmt::Display) -> Failure {
+    failure("form", why)
+}
+
+fn failure(topic: &'static str, why: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        topic,
+        why: why.to_string(),
+    }
 }
 
 /// Reads an answer to `message` as the account's mode has it.
@@ -30,8 +54,8 @@ pub(super) fn judge(
         return Verdict::Silence;
     }
     match read(body, message, account, cipher) {
-        Ok((json, shown)) => Verdict::Reply { json, shown },
-        Err(why) => Verdict::Failure(why),
+        Ok(reply) => reply,
+        Err(failure) => Verdict::Failure(failure),
     }
 }
 
@@ -40,19 +64,20 @@ fn read(
     message: &Message,
     account: &Account,
     cipher: Option<&Cipher>,
-) -> Result<(Value, String), String> {
-    let is_encrypted = read_encrypt(body).map_err(|why| why.to_string())?.is_some();
-    let (head, mut reply) = match (is_encrypted, cipher) {
+) -> Result<Verdict, Failure> {
+    let is_encrypted = read_encrypt(body).map_err(|why| malformed(&why))?.is_some();
+    let clear = match (is_encrypted, cipher) {
         (false, Some(_)) if account.mode == Mode::Safe => {
-            return Err("a clear reply in safe mode".to_owned());
+            return Err(failure("clear", &"a clear reply in safe mode"));
         }
-        (true, None) => return Err("an encrypted reply in plain mode".to_owned()),
-        (false, _) => Reply::parse(body),
-        (true, Some(cipher)) => Reply::parse(decrypt(body, account, cipher)?.as_bytes()),
-    }
-    .map_err(|why| why.to_string())?;
+        (true, None) => return Err(failure("encrypted", &"an encrypted reply in plain mode")),
+        (false, _) => String::from_utf8(body.to_vec()).map_err(|why| malformed(&why))?,
+        (true, Some(cipher)) => decrypt(body, account, cipher)?,
+    };
+    let (head, mut reply) = Reply::parse(clear.as_bytes()).map_err(|why| malformed(&why))?;
     if head.to.as_str() != message.from() || head.from.as_str() != message.to() {
-        return Err("ToUserName and FromUserName are not those of the message, swapped".to_owned());
+        let why = "ToUserName and FromUserName are not those of the message, swapped";
+        return Err(failure("swapped", &why));
     }
     if let Reply::News(articles) = &mut reply {
         articles.truncate(match message.event {
@@ -60,23 +85,29 @@ fn read(
             None => MAX_ARTICLES_TO_MESSAGE,
         });
     }
-    let mut json = serde_json::to_value(&reply).map_err(|why| why.to_string())?;
+    let mut json = serde_json::to_value(&reply).map_err(|why| malformed(&why))?;
     json["ToUserName"] = json!(head.to);
     json["FromUserName"] = json!(head.from);
     json["CreateTime"] = json!(head.create_time);
-    Ok((json, shown(&reply)))
+    Ok(Verdict::Reply {
+        json,
+        shown: shown(&reply),
+        clear,
+    })
 }
 
 /// The clear reply, once its signature holds and its AppID is the account's.
-fn decrypt(body: &[u8], account: &Account, cipher: &Cipher) -> Result<String, String> {
-    let reply = read_encrypted_reply(body).map_err(|why| why.to_string())?;
+fn decrypt(body: &[u8], account: &Account, cipher: &Cipher) -> Result<String, Failure> {
+    let reply = read_encrypted_reply(body).map_err(|why| malformed(&why))?;
     let token = account.token.expose();
     let signature = sign_encrypted(token, &reply.timestamp, &reply.nonce, &reply.encrypt);
     if !signature.matches(&reply.msg_signature) {
-        return Err("MsgSignature does not match".to_owned());
+        return Err(failure("signature", &"MsgSignature does not match"));
     }
-    let clear = cipher.decrypt(&reply.encrypt);
-    clear.map_err(|why| format!("the reply does not decrypt: {why}"))
+    cipher.decrypt(&reply.encrypt).map_err(|why| {
+        let why = format!("the reply does not decrypt: {why}");
+        failure("decrypt", &why)
+    })
 }
 
 /// What the phone shows: a text itself, of the rest its kind and what names it.

