@@ -1,5 +1,5 @@
-//! Every method of clients that other people wrote for the real WeChat, against the simulator: PyPI's
-//! wechatpy, npm's co-wechat-api and co-wechat-oauth. The scripts in `tests/foreign` look into the
+//! Every method of clients that other people wrote for the real WeChat, against the simulator: wechatpy
+//! in Python; co-wechat-api and co-wechat-oauth in Node. The scripts in `tests/foreign` look into the
 //! packages for what there is, call it with what earlier calls made, and compare each answer with the
 //! documented shape.
 
