@@ -174,6 +174,11 @@ impl Account {
             }
             None => {}
         }
+        for entry in &self.ip_whitelist {
+            if entry.parse::<std::net::IpAddr>().is_err() {
+                return Err(format!("ip_whitelist: {entry} is no IP address"));
+            }
+        }
         if let Some(callback) = &self.callback_url {
             let url = url::Url::parse(callback).map_err(|why| format!("callback_url: {why}"))?;
             if !matches!(url.scheme(), "http" | "https") {

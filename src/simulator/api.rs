@@ -13,6 +13,7 @@ mod custom;
 mod datacube;
 mod endpoint;
 mod form;
+mod group;
 mod kf;
 mod mass;
 mod material;
@@ -63,6 +64,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         quota::ENDPOINTS,
         user::ENDPOINTS,
         tag::ENDPOINTS,
+        group::ENDPOINTS,
         menu::ENDPOINTS,
         qrcode::ENDPOINTS,
         custom::ENDPOINTS,

@@ -49,6 +49,8 @@ pub(crate) const TEXTS: &[(i64, &str)] = &[
     (40037, "invalid template_id"),
     (40039, "invalid url size"),
     (40048, "invalid url domain"),
+    (40050, "invalid group id"),
+    (40051, "invalid group name"),
     (40052, "invalid action name"),
     (40053, "invalid action info"),
     (40054, "invalid sub button url domain"),

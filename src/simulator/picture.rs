@@ -37,17 +37,18 @@ pub(super) fn file(content_type: &'static str, bytes: Vec<u8>) -> Response {
 /// A picture that looks like a code and says what it stands for. No camera reads it: what it leads to
 /// exists in this simulator only, where `POST /_sim/scan` scans it.
 pub(crate) fn qr_code(code: &QrCode) -> String {
-    let mut dark = String::new();
-    for (x, y) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (x, y))) {
-        if is_dark(&code.ticket, x, y) {
-            let _ = write!(dark, "M{} {}h1v1h-1z", x + 2, y + 2);
+    let mut lines = String::new();
+    for y in 0..SIDE {
+        for x in (0..SIDE).filter(|x| is_dark(&code.ticket, *x, y)) {
+            let _ = write!(lines, "M{} {}.5h1", x + 2, y + 2);
         }
     }
     let label = escaped(&code.scene.key());
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"430\" height=\"474\" \
          viewBox=\"0 0 29 32\"><title>{label}</title><rect width=\"29\" height=\"32\" fill=\"#fff\"/>\
-         <path d=\"{dark}\"/><text x=\"14.5\" y=\"30\" font-size=\"1.6\" text-anchor=\"middle\" \
+         <path d=\"{lines}\" stroke=\"#000\" shape-rendering=\"crispEdges\"/>\
+         <text x=\"14.5\" y=\"30\" font-size=\"1.6\" text-anchor=\"middle\" \
          font-family=\"sans-serif\">模拟 · {label}</text></svg>"
     )
 }

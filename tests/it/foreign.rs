@@ -210,27 +210,31 @@ fn assert_platform_was_understood(outcome: &Value, fans: &Value) {
 }
 
 /// The Python that has wechatpy.
-struct Python(PathBuf);
+pub(crate) struct Python(PathBuf);
 
 impl Python {
-    fn here() -> Option<Self> {
+    pub(crate) fn here() -> Option<Self> {
         part("python-venv").map(Self)
     }
 
-    async fn run(&self, script: &str, task: Value) -> Value {
-        run(Command::new(&self.0), script, task).await
+    pub(crate) fn command(&self) -> Command {
+        Command::new(&self.0)
+    }
+
+    pub(crate) async fn run(&self, script: &str, task: Value) -> Value {
+        run(self.command(), script, task).await
     }
 }
 
 /// Node with the folder of the packages.
-struct Node(PathBuf);
+pub(crate) struct Node(PathBuf);
 
 impl Node {
-    fn here() -> Option<Self> {
+    pub(crate) fn here() -> Option<Self> {
         part("node-modules").map(Self)
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("node");
         command
             .env("NODE_PATH", &self.0)
@@ -238,7 +242,7 @@ impl Node {
         command
     }
 
-    async fn run(&self, script: &str, task: Value) -> Value {
+    pub(crate) async fn run(&self, script: &str, task: Value) -> Value {
         run(self.command(), script, task).await
     }
 

@@ -11,6 +11,7 @@ mod articles;
 mod control;
 mod customer_service;
 mod endpoints;
+mod groups;
 mod live;
 mod mass;
 mod media;

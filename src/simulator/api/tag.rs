@@ -88,7 +88,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 /// Followers in one tagging.
-const TAGGED: usize = 50;
+pub(super) const TAGGED: usize = 50;
 /// Tags of one follower.
 const TAGS: usize = 20;
 /// People in one change of the blacklist.
@@ -195,7 +195,11 @@ fn untagging(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
 }
 
 /// The `openid_list` of a body: up to `most`, each a follower.
-fn people(platform: &mut Platform, body: &Members, most: usize) -> Result<Vec<String>, Refusal> {
+pub(super) fn people(
+    platform: &mut Platform,
+    body: &Members,
+    most: usize,
+) -> Result<Vec<String>, Refusal> {
     let openids = body.texts("openid_list").unwrap_or_default();
     if !(1..=most).contains(&openids.len()) {
         return Err(40032.into());
@@ -207,7 +211,7 @@ fn people(platform: &mut Platform, body: &Members, most: usize) -> Result<Vec<St
 }
 
 /// 40003 for what is no openid or does not follow, 49003 for one of another account.
-fn person(platform: &mut Platform, openid: &str) -> Result<(), Refusal> {
+pub(super) fn person(platform: &mut Platform, openid: &str) -> Result<(), Refusal> {
     if openid.len() != 28 && platform.fans.get(openid).is_none() {
         return Err(40003.into());
     }

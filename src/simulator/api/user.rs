@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::group::group_of;
 use super::{Answer, Call, Endpoint, Members, Refusal, get, ok, ok_with, post};
 use crate::simulator::account::Right;
 use crate::simulator::fans::Fan;
@@ -130,7 +131,7 @@ fn profile(fan: &Fan) -> Value {
             "headimgurl": "",
             "subscribe_time": fan.subscribe_time,
             "remark": fan.remark,
-            "groupid": fan.tags.first().copied().unwrap_or(0),
+            "groupid": group_of(fan),
             "tagid_list": fan.tags,
             "subscribe_scene": fan.subscribe_scene,
             "qr_scene": Scene::number(fan.scene.as_ref()),

@@ -32,6 +32,7 @@ async fn the_account_is_shown_and_changed_in_part() {
         json!({"callback_url": "ftp://x"}),
         json!({"tokn": "abc"}),
         json!({"oauth_domains": "x"}),
+        json!({"ip_whitelist": ["example.com"]}),
     ] {
         let (status, answer) = world.send("PUT", "/_sim/account", &bad).await;
         assert_eq!(status, 400, "{bad}");

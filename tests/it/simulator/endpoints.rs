@@ -106,6 +106,7 @@ async fn every_call_is_of_an_area_whose_refusals_are_tested() {
         "/cgi-bin/user/",
         "/cgi-bin/changeopenid",
         "/cgi-bin/tags/",
+        "/cgi-bin/groups/",
         "/cgi-bin/menu/",
         "/cgi-bin/get_current_selfmenu_info",
         "/cgi-bin/qrcode/",

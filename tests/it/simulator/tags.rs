@@ -71,6 +71,11 @@ async fn what_is_written_on_a_follower_is_read_in_his_profile() {
     world.post("/_sim/fans", &left).await;
     let tags = world.ask("/cgi-bin/tags/get").await;
     assert_eq!(tags["tags"][1]["count"], 0);
+    let back = json!({"openid": fans[1], "subscribe": 1});
+    world.post("/_sim/fans", &back).await;
+    let ids = json!({"openid": fans[1]});
+    let ids = world.must("/cgi-bin/tags/getidlist", &ids).await;
+    assert_eq!(ids["tagid_list"], json!([]));
     let deleted = json!({"tag": {"id": tag["id"]}});
     world.must("/cgi-bin/tags/delete", &deleted).await;
     let tags = world.ask("/cgi-bin/tags/get").await;
