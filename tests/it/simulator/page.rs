@@ -111,7 +111,7 @@ async fn unknown_files_are_not_served() {
     for path in [
         "/sim/",
         "/sim/none.js",
-        "/sim/../page.js",
+        "/sim/%2e%2e%2fpage.js",
         "/sim/glossary.json",
     ] {
         let request = world.client.get(format!("{}{path}", world.url));
