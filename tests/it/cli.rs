@@ -348,6 +348,19 @@ async fn check_asks_the_platform_about_the_secret_even_while_a_stored_token_is_g
 }
 
 #[tokio::test]
+async fn serve_names_the_missing_folder_of_the_database() {
+    let mut env = settings("http://127.0.0.1:1");
+    env.push(("DATABASE_URL", "sqlite:///no/such/folder/a.db"));
+    env.push(("LISTEN", "127.0.0.1:0"));
+    let (code, output) = Binary::run(&["serve"], &env).await;
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("DATABASE_URL") && output.contains("`/no/such/folder`"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
 async fn check_warns_of_what_is_legal_and_risky() {
     let world = World::start().await;
     let mut env = settings(&world.sim);
