@@ -153,6 +153,7 @@ impl Application {
             Arc::clone(&store),
             owner,
             config.texts,
+            Arc::clone(&skew),
             metrics.messages.clone(),
         );
         let oauth = OAuth::new(
