@@ -125,9 +125,10 @@ impl Application {
         let addr = listener.local_addr().map_err(listen_error)?;
         let public_url = config.site.public_url(addr);
 
+        // Before the key, which may lie beside it: of a missing folder the store says what to do.
+        let store = store::open(config.store.url.expose(), metrics.store.clone()).await?;
         let key = store_key(&config)?;
         let key_previous = config.store.key_previous.as_ref();
-        let store = store::open(config.store.url.expose(), metrics.store.clone()).await?;
         let vault = Vault::new(&key, key_previous);
         let owner = InstanceId(hex::encode(rand::random::<[u8; 8]>()));
 
@@ -152,6 +153,7 @@ impl Application {
             Arc::clone(&store),
             owner,
             config.texts,
+            Arc::clone(&skew),
             metrics.messages.clone(),
         );
         let oauth = OAuth::new(

@@ -119,7 +119,12 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
         metrics.credentials.clone(),
     );
     let api = Client::new(transport, tokens.clone());
-    match tokens.get(Kind::AccessToken).await {
+    // A stored token outlives a secret that has become wrong.
+    let token = match tokens.try_secret().await {
+        Ok(()) => tokens.get(Kind::AccessToken).await,
+        Err(error) => Err(error),
+    };
+    match token {
         Ok(token) => {
             findings.push(Finding::good(
                 "access_token",

@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::api::Client;
+use crate::api::{Client, Skew};
 use crate::bot::{Bot, Chain, Context};
 use crate::config::Texts;
 use crate::privacy;
@@ -54,9 +55,18 @@ const KEEP_AGAIN_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// This reply; [`Reply::None`] is `success`.
-    Reply(Reply),
+    Reply(Said),
     /// Nothing: the platform has hung up, and delivers again.
     HungUp,
+}
+
+/// A reply and its `CreateTime`: each delivery of the message gets the same, to the letter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// What is said.
+    pub reply: Reply,
+    /// When it was ready, in Unix seconds of the platform's clock.
+    pub at: i64,
 }
 
 /// The ledger of one instance, over a store that all instances share.
@@ -75,6 +85,7 @@ struct Inner {
     store: Arc<dyn Store>,
     owner: InstanceId,
     texts: Texts,
+    skew: Arc<Skew>,
     metrics: MessageMetrics,
     tasks: TaskTracker,
     running: Mutex<HashMap<Digest, Arc<watch::Sender<Progress>>>>,
@@ -86,7 +97,7 @@ struct Progress {
     /// Deliveries counted, here and elsewhere.
     deliveries: u32,
     first_seen: Instant,
-    reply: Option<Reply>,
+    said: Option<Said>,
 }
 
 impl Progress {
@@ -115,6 +126,7 @@ impl Ledger {
         store: Arc<dyn Store>,
         owner: InstanceId,
         texts: Texts,
+        skew: Arc<Skew>,
         metrics: MessageMetrics,
     ) -> Self {
         let running = Mutex::default();
@@ -125,6 +137,7 @@ impl Ledger {
             store,
             owner,
             texts,
+            skew,
             metrics,
             tasks,
             running,
@@ -144,22 +157,23 @@ impl Ledger {
         loop {
             {
                 let progress = progress.borrow_and_update();
-                if let Some(reply) = &progress.reply {
+                if let Some(said) = &progress.said {
                     // Past its time a delivery carries no reply: the platform may have hung up, and
                     // the next one carries it.
                     if arrived.elapsed() < ANSWER_WITHIN {
-                        self.0.metrics.count_delivery(if *reply == Reply::None {
+                        self.0.metrics.count_delivery(if said.reply == Reply::None {
                             "success"
                         } else {
                             "reply"
                         });
-                        return Answer::Reply(reply.clone());
+                        return Answer::Reply(said.clone());
                     }
                 }
                 if must_answer && progress.delivery() >= LAST_DELIVERY {
                     self.0.metrics.count_delivery("thinking");
                     let thinking = self.0.texts.thinking.clone().filter(|_| !is_farewell);
-                    return Answer::Reply(self.0.fit(thinking.into(), is_event));
+                    let thinking = self.0.fit(thinking.into(), is_event);
+                    return Answer::Reply(self.0.say(thinking));
                 }
             }
             tokio::select! {
@@ -214,7 +228,7 @@ impl Ledger {
         let (progress, receiver) = watch::channel(Progress {
             deliveries: 1,
             first_seen: Instant::now(),
-            reply: None,
+            said: None,
         });
         let progress = Arc::new(progress);
         running.insert(key, Arc::clone(&progress));
@@ -237,22 +251,22 @@ impl Inner {
     async fn work(&self, key: Digest, message: Message, progress: &watch::Sender<Progress>) {
         // Until it is written a retry finds the reply here.
         let _running = Running { inner: self, key };
-        let reply = match self.claim(&key, progress).await {
-            Claimed::Elsewhere(reply) => {
+        let said = match self.claim(&key, progress).await {
+            Claimed::Elsewhere(said) => {
                 self.metrics.count_repeat("kept");
-                progress.send_modify(|progress| progress.reply = Some(reply));
+                progress.send_modify(|progress| progress.said = Some(said));
                 None
             }
             Claimed::Here => {
-                let reply = self.handle_under_lease(&key, message).await;
+                let said = self.say(self.handle_under_lease(&key, message).await);
                 // The answer does not wait for the write: a retry that finds the claim still open
                 // waits, and one that finds it expired handles the message again.
-                progress.send_modify(|progress| progress.reply = Some(reply.clone()));
-                Some(reply)
+                progress.send_modify(|progress| progress.said = Some(said.clone()));
+                Some(said)
             }
         };
-        if let Some(reply) = reply {
-            self.keep(&key, &reply).await;
+        if let Some(said) = said {
+            self.keep(&key, &said).await;
         }
     }
 
@@ -274,8 +288,8 @@ impl Inner {
                     tracing::info!("taking over a message whose handler is gone");
                     return Claimed::Here;
                 }
-                Ok(Claim::Done(reply)) => match serde_json::from_slice(&reply) {
-                    Ok(reply) => return Claimed::Elsewhere(reply),
+                Ok(Claim::Done(said)) => match serde_json::from_slice(&said) {
+                    Ok(said) => return Claimed::Elsewhere(said),
                     Err(error) => {
                         tracing::error!(%error, "the kept reply can't be read; handling the message again");
                         return Claimed::Here;
@@ -358,6 +372,11 @@ impl Inner {
         reply
     }
 
+    fn say(&self, reply: Reply) -> Said {
+        let at = self.skew.now();
+        Said { reply, at }
+    }
+
     /// Cuts a reply to what the platform delivers.
     fn fit(&self, reply: Reply, is_event: bool) -> Reply {
         let (reply, cuts) = reply.fitted(is_event);
@@ -368,16 +387,16 @@ impl Inner {
     }
 
     /// Writes the reply down; while the store is away, again and again until no retry can come.
-    async fn keep(&self, key: &Digest, reply: &Reply) {
-        let reply = match serde_json::to_vec(reply) {
-            Ok(reply) => reply,
+    async fn keep(&self, key: &Digest, said: &Said) {
+        let said = match serde_json::to_vec(said) {
+            Ok(said) => said,
             Err(error) => return tracing::error!(%error, "a reply can't be written down"),
         };
         let give_up_at = Instant::now() + REMEMBER_FOR;
         loop {
             match self
                 .store
-                .finish_message(key, &self.owner, &reply, KEEP)
+                .finish_message(key, &self.owner, &said, KEEP)
                 .await
             {
                 Ok(true) => return,
@@ -420,7 +439,7 @@ fn label(message: &Message) -> &str {
 enum Claimed {
     Here,
     /// It was handled, and this is its reply.
-    Elsewhere(Reply),
+    Elsewhere(Said),
 }
 
 async fn within<T>(

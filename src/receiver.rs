@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use crate::api::Skew;
 use crate::config::Account;
+use crate::ledger::Said;
 use crate::secret::Secret;
 use crate::wechat::crypto::{self, Cipher, CryptoError};
 use crate::wechat::id::{OpenId, OriginalId};
 use crate::wechat::query::{DeliveryQuery, QueryError};
 use crate::wechat::xml::{self, XmlError};
-use crate::wechat::{Message, MessageError, Reply, signature};
+use crate::wechat::{Message, MessageError, signature};
 
 mod replay;
 
@@ -226,16 +227,15 @@ impl Receiver {
         &self,
         sender: &OpenId,
         account: &OriginalId,
-        reply: &Reply,
+        said: &Said,
         seal: Option<Seal>,
     ) -> Option<String> {
-        let now = self.skew.now();
-        let xml = reply.to_xml(sender, account, now)?;
+        let xml = said.reply.to_xml(sender, account, said.at)?;
         let Some(seal) = seal else {
             return Some(xml);
         };
         let encrypt = self.ciphers.get(seal.cipher)?.encrypt(&xml, rand::random());
-        let nonce = rand::random::<u32>().to_string();
+        let (now, nonce) = (self.skew.now(), rand::random::<u32>().to_string());
         let token = self.tokens.get(seal.token)?;
         let signature =
             signature::sign_encrypted(token.expose(), &now.to_string(), &nonce, &encrypt);

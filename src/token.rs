@@ -162,6 +162,19 @@ impl TokenCentre {
         }
     }
 
+    /// Whether the platform takes the account's AppID and AppSecret now, whatever is stored. In classic
+    /// mode nobody asks: that would end the token that is in use.
+    ///
+    /// # Errors
+    ///
+    /// The platform's refusal, or that it did not answer.
+    pub async fn try_secret(&self) -> Result<(), ApiError> {
+        match self.0.mode {
+            TokenMode::Stable => self.fetch(Kind::AccessToken, &Need::Good).await.map(drop),
+            TokenMode::Classic => Ok(()),
+        }
+    }
+
     /// A value other than `refused`, which a call of ours was refused with. The stored one is expired
     /// if it is still that one; however many callers come, there is one fetch.
     ///

@@ -73,8 +73,8 @@ pub(super) async fn receive(
     };
     let (sender, account) = (message.from.clone(), message.to.clone());
     match backend.ledger.deliver(message).await {
-        Answer::Reply(reply) => Ok(
-            match backend.receiver.reply(&sender, &account, &reply, seal) {
+        Answer::Reply(said) => Ok(
+            match backend.receiver.reply(&sender, &account, &said, seal) {
                 Some(xml) => Response::builder()
                     .content_type("application/xml; charset=utf-8")
                     .body(xml),

@@ -164,10 +164,10 @@ impl From<ApiError> for Problem {
                 "The store is not available",
             ),
         };
-        let detail = error
-            .errcode()
-            .and_then(advice)
-            .unwrap_or("try again in a moment; the log has the cause");
+        let detail = error.errcode().and_then(advice).unwrap_or(match &error {
+            ApiError::Refused { .. } => "errcode and errmsg say why",
+            _ => "try again in a moment; the log has the cause",
+        });
         tracing::warn!(errcode = error.errcode(), %error, "a request failed at WeChat");
         let mut problem = Self::new(status, code, title, detail);
         problem.0.errcode = error.errcode();

@@ -48,7 +48,8 @@ pub(super) async fn post_js_config(
             .trim()
             .eq_ignore_ascii_case("application/x-www-form-urlencoded")
     });
-    let url = if is_form {
+    // `curl -d '{…}'` says form, and no form with a `url` begins so.
+    let url = if is_form && !body.trim_ascii_start().starts_with(b"{") {
         single(form_urlencoded::parse(&body), "url")?.map(String::from)
     } else {
         let asked: Asked = serde_json::from_slice(&body).map_err(|_| {

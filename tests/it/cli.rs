@@ -328,6 +328,39 @@ async fn check_names_the_cure_of_what_fails_and_ends_with_1() {
 }
 
 #[tokio::test]
+async fn check_asks_the_platform_about_the_secret_even_while_a_stored_token_is_good() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite://{}/a.db", folder.path().display());
+    let mut env = settings(&world.sim);
+    env.push(("DATABASE_URL", &database));
+    let (code, output) = Binary::run(&["check"], &env).await;
+    assert_eq!(code, 0, "{output}");
+    env.retain(|(name, _)| *name != "WECHAT_APPSECRET");
+    env.push(("WECHAT_APPSECRET", "11111111111111111111111111111111"));
+    let (code, output) = Binary::run(&["check"], &env).await;
+    assert_eq!(code, 1, "{output}");
+    let line = output.lines().find(|line| line.starts_with("FAIL"));
+    assert!(
+        line.is_some_and(|line| line.contains("access_token") && line.contains("WECHAT_APPSECRET")),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn serve_names_the_missing_folder_of_the_database() {
+    let mut env = settings("http://127.0.0.1:1");
+    env.push(("DATABASE_URL", "sqlite:///no/such/folder/a.db"));
+    env.push(("LISTEN", "127.0.0.1:0"));
+    let (code, output) = Binary::run(&["serve"], &env).await;
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("DATABASE_URL") && output.contains("`/no/such/folder`"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
 async fn check_warns_of_what_is_legal_and_risky() {
     let world = World::start().await;
     let mut env = settings(&world.sim);

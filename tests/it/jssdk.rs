@@ -97,8 +97,13 @@ async fn all_forms_sign_the_url_exactly_as_given() {
             let body = json!({"url": url});
             configs.push(world.config_by(path, |it| it.json(&body)).await);
             configs.push(world.config_by(path, |it| it.form(&[("url", url)])).await);
-            // As some pages do: JSON without saying so.
-            configs.push(world.config_by(path, |it| it.body(body.to_string())).await);
+            // As some pages do: JSON without saying so, or, as `curl -d` does, saying that it is a form.
+            let body = body.to_string();
+            configs.push(world.config_by(path, |it| it.body(body.clone())).await);
+            let form = "application/x-www-form-urlencoded";
+            let as_form =
+                |it: RequestBuilder| it.header(header::CONTENT_TYPE, form).body(body.clone());
+            configs.push(world.config_by(path, as_form).await);
         }
         let ticket = world.sim("tokens", None).await["jsapi"][0]["value"].clone();
         for config in &configs {

@@ -867,6 +867,21 @@ async fn a_retried_message_is_handled_once_and_gets_the_same_reply() {
 }
 
 #[tokio::test]
+async fn a_retry_gets_the_same_reply_to_the_letter_at_another_instance_too() {
+    let world = World::start().await;
+    let other = App::start(&world.settings, Bot::new(), Default::default()).await;
+    let message = text_xml("a");
+    let first = world.deliver(&message).await.text().await.unwrap();
+    // `CreateTime` counts whole seconds of the machine's clock.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let retry = world.deliver(&message).await.text().await.unwrap();
+    assert_eq!(retry, first);
+    let url = format!("{}/wechat?{}", other.url, signed_query());
+    let retry = world.http.post(url).body(message).send().await.unwrap();
+    assert_eq!(retry.text().await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn a_retry_in_safe_mode_gets_the_same_reply_encrypted_anew() {
     let (bot, count) = counting();
     let world = Setup::safe().bot(bot).start().await;
