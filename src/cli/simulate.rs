@@ -54,21 +54,18 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(LogFormat::Pretty);
-    let has_key = arguments
-        .encoding_aes_key
-        .as_ref()
-        .is_some_and(|key| !key.is_empty());
+    // Empty counts as none, as in a `.env` that is still to be filled in.
+    let given = |value: Option<String>| value.filter(|value| !value.trim().is_empty());
+    let encoding_aes_key = given(arguments.encoding_aes_key);
+    let has_key = encoding_aes_key.is_some();
     let usual = Options::default();
     let options = Options {
-        listen: arguments.listen,
+        listen: given(Some(arguments.listen)).unwrap_or(usual.listen),
         callback_url: arguments.callback,
-        appid: arguments.appid.unwrap_or(usual.appid),
-        appsecret: arguments.appsecret.map_or(usual.appsecret, Secret::new),
-        token: arguments.token.map_or(usual.token, Secret::new),
-        encoding_aes_key: arguments
-            .encoding_aes_key
-            .filter(|_| has_key)
-            .map(Secret::new),
+        appid: given(arguments.appid).unwrap_or(usual.appid),
+        appsecret: given(arguments.appsecret).map_or(usual.appsecret, Secret::new),
+        token: given(arguments.token).map_or(usual.token, Secret::new),
+        encoding_aes_key: encoding_aes_key.map(Secret::new),
         mode: arguments
             .mode
             .unwrap_or(if has_key { Mode::Safe } else { Mode::Plain }),

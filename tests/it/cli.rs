@@ -475,6 +475,19 @@ async fn serve_says_which_address_is_taken_and_ends_with_1() {
 }
 
 #[tokio::test]
+async fn to_the_simulator_too_an_empty_setting_counts_as_none() {
+    let folder = folder_with(include_str!("../../.env.example"));
+    let args = ["simulate", "--listen", "127.0.0.1:0"];
+    let mut binary = Binary::start_in(folder, &args, &[("WECHAT_ENCODING_AES_KEY", "")]);
+    let url = binary.says(r"simulator +(http://127\.0\.0\.1:\d+)").await;
+    let account = client().get(format!("{url}/_sim/account")).send().await;
+    let account: Value = account.unwrap().json().await.unwrap();
+    assert_eq!(account["appid"], "wx0000000000000sim");
+    assert_eq!(account["token"], "simtoken2026");
+    assert_eq!(account["mode"], "plain");
+}
+
+#[tokio::test]
 async fn the_simulator_runs_alone_as_its_flags_and_the_environment_say() {
     let env = [
         ("WECHAT_APPID", "wx0123456789abcdef"),
