@@ -45,7 +45,7 @@ pub enum StartError {
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
     /// The key beside the embedded store can't be read or made.
-    #[error("the key file {path}: {fault}; set STORE_KEY, or mend the file")]
+    #[error("the key file {path}: {fault}")]
     Key {
         /// The file.
         path: String,
@@ -99,16 +99,7 @@ impl Application {
         bot: Bot,
         simulator_url: String,
     ) -> Result<Self, StartError> {
-        let admin_token = config.admin_token.clone().unwrap_or_default();
-        Self::build_with(
-            config,
-            bot,
-            Some(Demo {
-                simulator_url,
-                admin_token,
-            }),
-        )
-        .await
+        Self::build_with(config, bot, Some(Demo { simulator_url })).await
     }
 
     async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {

@@ -10,8 +10,8 @@ use crate::store::StoreKey;
 /// Reads the key, or makes the file with a new one. Two processes that start at once end with the same
 /// key.
 pub(crate) fn read_or_make(path: &Path) -> Result<StoreKey, String> {
-    match fs::read_to_string(path) {
-        Ok(text) => {
+    match fs::read(path) {
+        Ok(bytes) => {
             let mode = fs::metadata(path)
                 .map_err(|error| error.to_string())?
                 .permissions()
@@ -20,7 +20,9 @@ pub(crate) fn read_or_make(path: &Path) -> Result<StoreKey, String> {
             if mode & 0o077 != 0 {
                 return Err(format!("others may read it (mode {mode:03o}): chmod 600"));
             }
-            StoreKey::parse(text.trim()).ok_or_else(|| "it holds no key of 64 hex digits".into())
+            StoreKey::parse(String::from_utf8_lossy(&bytes).trim()).ok_or_else(|| {
+                "it holds no key of 64 hex digits: put the backup back, or set STORE_KEY".into()
+            })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             make(path).map_err(|error| error.to_string())?

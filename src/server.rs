@@ -43,6 +43,8 @@ const MAX_REQUESTS: usize = 8_192;
 const ACCEPT_FOR: Duration = Duration::from_secs(1);
 /// And no longer than this, however many come.
 const EMPTY_WITHIN: Duration = Duration::from_secs(2);
+/// After the signal, what is still under way is answered 503.
+const ANSWER_WITHIN: Duration = Duration::from_millis(3_500);
 /// After the signal, what is still open is cut off.
 const STOP_WITHIN: Duration = Duration::from_millis(3_800);
 
@@ -111,8 +113,8 @@ pub(crate) async fn serve<E>(
             () = shutdown.cancelled() => break,
         }
     }
-    let stop_at = tokio::time::Instant::now() + STOP_WITHIN;
-    let empty_by = tokio::time::Instant::now() + EMPTY_WITHIN;
+    let signalled = tokio::time::Instant::now();
+    let empty_by = signalled + EMPTY_WITHIN;
     let accept_until = tokio::time::sleep(ACCEPT_FOR);
     tokio::pin!(accept_until);
     while tokio::time::Instant::now() < empty_by {
@@ -125,16 +127,21 @@ pub(crate) async fn serve<E>(
     drop(listener);
     server.each_connection(|connection| connection.finish.notify_one());
     tasks.close();
-    if tokio::time::timeout_at(stop_at, tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            connections = tasks.len(),
-            "cutting off connections that did not end in time"
-        );
-        server.each_connection(|connection| connection.cut.notify_one());
-        tasks.wait().await;
+    let ended_by = async |after| {
+        tokio::time::timeout_at(signalled + after, tasks.wait())
+            .await
+            .is_ok()
+    };
+    if !ended_by(ANSWER_WITHIN).await {
+        server.each_connection(|connection| connection.hurry.notify_one());
+        if !ended_by(STOP_WITHIN).await {
+            tracing::warn!(
+                connections = tasks.len(),
+                "cutting off connections that did not end in time"
+            );
+            server.each_connection(|connection| connection.cut.notify_one());
+            tasks.wait().await;
+        }
     }
     sweeper.abort();
 }
@@ -156,6 +163,8 @@ struct Connection {
     since_ms: AtomicU64,
     /// Finish the request under way, then close.
     finish: Notify,
+    /// Answer 503 to the request under way: there is no more time for it.
+    hurry: Notify,
     /// Close now.
     cut: Notify,
 }
@@ -223,7 +232,9 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
             let (server, connection) = (&self, &connection);
             move |request: hyper::Request<Incoming>| async move {
                 connection.enter(BUSY, server.started);
-                let response = server.respond(request, local, peer).await;
+                let response = server
+                    .respond(request, local, peer, &connection.hurry)
+                    .await;
                 connection.enter(IDLE, server.started);
                 Ok::<hyper::Response<_>, Infallible>(response.into())
             }
@@ -257,19 +268,21 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         request: hyper::Request<Incoming>,
         local: SocketAddr,
         peer: SocketAddr,
+        hurry: &Notify,
     ) -> poem::Response {
         let _under_way = UnderWay::enter(&self.requests);
         let mut response = if self.requests.load(Ordering::Relaxed) > MAX_REQUESTS {
             self.load.shed.inc();
-            poem::http::StatusCode::SERVICE_UNAVAILABLE
-                .with_header("Retry-After", "1")
-                .into_response()
+            unavailable()
         } else {
             let local = LocalAddr(Addr::SocketAddr(local));
             let peer = RemoteAddr(Addr::SocketAddr(peer));
-            self.endpoint
-                .get_response((request, local, peer, Scheme::HTTP).into())
-                .await
+            let request = (request, local, peer, Scheme::HTTP).into();
+            tokio::select! {
+                biased;
+                response = self.endpoint.get_response(request) => response,
+                () = hurry.notified() => unavailable(),
+            }
         };
         if self.shutdown.is_cancelled() {
             response
@@ -278,6 +291,13 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         }
         response
     }
+}
+
+/// 503 (RFC 9110, section 15.6.4).
+fn unavailable() -> poem::Response {
+    poem::http::StatusCode::SERVICE_UNAVAILABLE
+        .with_header("Retry-After", "1")
+        .into_response()
 }
 
 /// Counts a request until it is answered or its connection is gone.

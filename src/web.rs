@@ -53,7 +53,7 @@ pub(crate) struct Backend {
     pub(crate) jssdk_url: String,
     pub(crate) files: Files,
     pub(crate) policy: PagePolicy,
-    /// The simulator's address and the demo's admin token. `None` outside of the demo.
+    /// `None` outside of the demo.
     pub(crate) demo: Option<Demo>,
     /// Lets the log tell of the URL check without being flooded by whoever repeats one.
     pub(crate) verified: Occasionally,

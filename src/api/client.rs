@@ -1,6 +1,6 @@
 //! Authorised calls: with the account's `access_token`, renewed when refused, repeated when safe.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -24,24 +24,29 @@ impl Client {
         Self { transport, tokens }
     }
 
-    /// Makes a call that only reads, so it may be repeated: on -1, on a broken connection, on nonsense.
+    /// Makes a call that only reads, so it may be repeated: on -1, on a broken connection, on nonsense,
+    /// all within the call's deadline.
     ///
     /// # Errors
     ///
     /// The last try's error. See [`ApiError::class`].
     pub async fn read<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
+        // No token: the centre has tried again already.
+        let mut token = self.tokens.get(Kind::AccessToken).await?.value;
+        let give_up_at = Instant::now() + call.deadline;
         let mut tries = 1;
         loop {
-            // No token: the centre has tried again already.
-            let token = self.tokens.get(Kind::AccessToken).await?.value;
-            match self.send(call, token).await {
+            let left = give_up_at.saturating_duration_since(Instant::now());
+            match self.send(&call.clone().within(left), token).await {
                 Err(error)
                     if error.class() == Class::Retry
                         && error.errcode() != Some(45011)
-                        && tries < TRIES =>
+                        && tries < TRIES
+                        && Instant::now() < give_up_at =>
                 {
                     let pause = Duration::from_millis(rand::random_range(100..300)) * tries;
                     tokio::time::sleep(pause).await;
+                    token = self.tokens.get(Kind::AccessToken).await?.value;
                     tries += 1;
                 }
                 outcome => return outcome,

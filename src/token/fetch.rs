@@ -14,7 +14,7 @@ use crate::secret::Secret;
 /// One try of a fetch.
 const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 /// The shortest time between two values forced from the platform: it allows one in 30 s, 20 a day.
-const FORCE_EVERY: Duration = Duration::from_secs(60);
+const FORCE_EVERY: Duration = Duration::from_secs(30);
 /// The platform never promises more.
 const LONGEST_LIFE: Duration = Duration::from_secs(7200);
 const TRIES: u32 = 2;

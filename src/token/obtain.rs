@@ -154,7 +154,12 @@ impl TokenCentre {
             if let Some(credential) = self.fitting(kind, &stored, need) {
                 return Ok(credential);
             }
-            if let Some(error) = self.blocked(kind, need) {
+            if self.is_too_soon(kind, need)
+                && let Some(credential) = self.still_good(kind, &stored, need)
+            {
+                return Ok(credential);
+            }
+            if let Some(error) = self.blocked(kind) {
                 return self.still_good(kind, &stored, need).ok_or(error);
             }
             // The lease is as long as one fetch. The token that a ticket's fetch needs may take another.
@@ -244,20 +249,18 @@ impl TokenCentre {
     }
 
     /// The refusal that stands, if only an operator can mend it and it is not time to ask again.
-    fn blocked(&self, kind: Kind, need: &Need) -> Option<ApiError> {
-        let known = self.slot(kind).known();
-        if let Some((until, error)) = &known.blocked
-            && Instant::now() < *until
-        {
-            return Some(error.clone());
-        }
-        let is_too_soon = known
-            .fetched_at
-            .is_some_and(|at| at.elapsed() < FETCH_EVERY);
-        match need {
-            Need::NewerThan(_) if is_too_soon => Some(ApiError::Timeout),
+    fn blocked(&self, kind: Kind) -> Option<ApiError> {
+        match &self.slot(kind).known().blocked {
+            Some((until, error)) if Instant::now() < *until => Some(error.clone()),
             _ => None,
         }
+    }
+
+    /// Whether a successor would be fetched too soon after the last fetch.
+    fn is_too_soon(&self, kind: Kind, need: &Need) -> bool {
+        let fetched_at = self.slot(kind).known().fetched_at;
+        matches!(need, Need::NewerThan(_))
+            && fetched_at.is_some_and(|at| at.elapsed() < FETCH_EVERY)
     }
 
     /// Fetches under the lease. `None`: another generation was published first.
@@ -280,13 +283,17 @@ impl TokenCentre {
             known.blocked = None;
         }
         self.0.metrics.count_refresh(kind.name(), "ok");
+        let is_known = self
+            .open(kind, stored)
+            .is_some_and(|value| value == fetched.value);
         if !self.publish(kind, stored.generation, &fetched).await {
             return Ok(None);
         }
+        let newness = if is_known { "the same" } else { "a new" };
         tracing::info!(
             credential = kind.name(),
             expires_in_s = fetched.expires_in().as_secs(),
-            "fetched a new {}",
+            "the platform gave {newness} {}",
             kind.name()
         );
         Ok(Some(fetched))

@@ -82,6 +82,17 @@ impl Problem {
         )
     }
 
+    /// 503 for a store of ours that did not do its part; `cause` is for the log.
+    fn store_unavailable(cause: &str) -> Self {
+        tracing::error!(cause, "the store failed a request");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unavailable",
+            "The store is not available",
+            "our own store did not answer; try again in a moment",
+        )
+    }
+
     /// The same with 503: it is this instance that is not ready.
     pub(super) fn not_ready(mut self) -> Self {
         self.0.status = StatusCode::SERVICE_UNAVAILABLE;
@@ -125,13 +136,7 @@ impl ResponseError for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the store failed a request");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "store_unavailable",
-            "The store is not available",
-            "our own store did not answer; try again in a moment",
-        )
+        Self::store_unavailable(&error.to_string())
     }
 }
 
@@ -158,11 +163,7 @@ impl From<ApiError> for Problem {
                 "wechat_timeout",
                 "WeChat did not answer in time",
             ),
-            ApiError::Store(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "store_unavailable",
-                "The store is not available",
-            ),
+            ApiError::Store(error) => return Self::store_unavailable(error),
         };
         let detail = error.errcode().and_then(advice).unwrap_or(match &error {
             ApiError::Refused { .. } => "errcode and errmsg say why",

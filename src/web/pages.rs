@@ -55,8 +55,6 @@ pub(crate) struct NoticePage<'a> {
 pub(crate) struct Demo {
     /// The simulator's page.
     pub(crate) simulator_url: String,
-    /// Fills the admin token's field: the demo listens on this machine alone.
-    pub(crate) admin_token: Secret,
 }
 
 /// The demo page at `/`, a file anywhere else.
@@ -78,7 +76,12 @@ fn home(backend: &Backend) -> Response {
     let page = DemoPage {
         jssdk_url: &backend.jssdk_url,
         jssdk_fallback_url: backend.policy.jssdk_fallback_url.as_deref(),
-        admin_token: backend.demo.as_ref().map(|demo| demo.admin_token.expose()),
+        // The demo listens on this machine alone.
+        admin_token: backend
+            .demo
+            .as_ref()
+            .and(backend.admin_token.as_ref())
+            .map(Secret::expose),
         simulator_url: backend
             .demo
             .as_ref()

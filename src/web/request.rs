@@ -33,6 +33,10 @@ pub(super) fn single<'a>(
         .filter(|(given, _)| given == name)
         .map(|(_, value)| value);
     match (values.next(), values.next()) {
+        // What decoding puts in the place of bytes that are no UTF-8. They could not be given back.
+        (Some(value), _) if value.contains(char::REPLACEMENT_CHARACTER) => Err(
+            Problem::bad_request("bad_parameter", format!("`{name}` is not UTF-8")),
+        ),
         (_, Some(_)) => Err(Problem::bad_request(
             "duplicate_parameter",
             format!("`{name}` stands twice"),

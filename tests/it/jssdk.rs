@@ -258,3 +258,13 @@ async fn a_platform_that_gives_no_ticket_is_told_of() {
     assert_eq!(problem["code"], "wechat_refused");
     assert_eq!(problem["errcode"], 45009);
 }
+
+#[tokio::test]
+async fn a_url_that_is_not_utf8_is_refused_and_not_signed_as_another() {
+    let world = World::start().await;
+    let answer = world
+        .get(&format!("/getJSConfig?url={}/%ff", world.app.url))
+        .await;
+    let problem = expect_status(answer, StatusCode::BAD_REQUEST).await;
+    assert_eq!(problem["code"], "bad_parameter");
+}

@@ -300,3 +300,23 @@ async fn a_body_has_its_limits() {
         expect_problem(answer, status, "encoded_body").await;
     }
 }
+
+#[tokio::test]
+async fn a_silent_platform_is_given_up_within_one_deadline() {
+    let world = World::start().await;
+    world
+        .fault("/cgi-bin/user/get", json!({"delay_ms": 20_000}), 3)
+        .await;
+    let began = std::time::Instant::now();
+    expect_status(
+        world.manage("/getFollowers").await,
+        StatusCode::GATEWAY_TIMEOUT,
+    )
+    .await;
+    // Three tries of 5 s would be 15.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
