@@ -90,7 +90,8 @@ function load(address) {
       const { href } = frame.contentWindow.location;
       if (href !== "about:blank") page = fresh(href);
     } catch {
-      // Another origin.
+      // From a page of ours to the site that had sent here.
+      if (page.url.startsWith(location.origin + "/")) page = fresh(entry);
     }
     writeHead();
   });

@@ -427,15 +427,24 @@ async fn the_real_scripts_order_of_error_and_ready_is_kept() {
             browser.eval("window.said").await,
             "getNetworkType:the permission value is offline verifying"
         );
-        // A config of its own, with nothing right about it.
+        // From the start: what waits for `ready` runs after what waits for `error`.
+        browser.reload().await;
+        let script = format!("{}/open/js/jweixin-1.6.0.js", demo.simulator);
+        browser
+            .eval(&format!(
+                "(document.head.append(Object.assign(document.createElement('script'), {{src: '{script}'}})), 1)"
+            ))
+            .await;
+        browser.until("window.wx !== undefined").await;
         browser
             .eval(
-                "(window.order = [], wx.error((result) => order.push(result.errMsg)), \
+                "(window.order = [], wx.ready(() => order.push('ready')), \
+                 wx.error((result) => order.push(result.errMsg)), \
                  wx.config({appId: 'wxother', timestamp: 1, nonceStr: 'n', signature: 's', jsApiList: []}), 1)",
             )
             .await;
-        browser.until("order.length === 1").await;
-        assert_eq!(browser.eval("order.join()").await, "config:invalid appid");
+        browser.until("order.length === 2").await;
+        assert_eq!(browser.eval("order.join()").await, "config:invalid appid,ready");
     })
     .await;
 }
