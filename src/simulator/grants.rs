@@ -113,7 +113,7 @@ impl Grants {
         }
         code.used = true;
         let grant = code.grant.clone();
-        let refresh_token = format!("{}_{}", 80 + now.rem_euclid(20), mint.text("refresh", 136));
+        let refresh_token = mint.token("refresh");
         self.refresh.insert(
             refresh_token.clone(),
             Held {
@@ -167,7 +167,7 @@ impl Grants {
         if self.access.len() >= REMEMBERED {
             self.access.retain(|_, held| now < held.expires_at);
         }
-        let access_token = format!("{}_{}", 80 + now.rem_euclid(20), mint.text("access", 136));
+        let access_token = mint.token("access");
         self.access.insert(
             access_token.clone(),
             Held {

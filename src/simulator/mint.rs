@@ -33,6 +33,14 @@ impl Mint {
             .collect()
     }
 
+    /// A token in the platform's form: two digits, `_`, 136 URL-safe characters.
+    pub(crate) fn token(&mut self, kind: &'static str) -> String {
+        let text = self.text(kind, 138);
+        let (head, rest) = text.split_at(2);
+        let number: u32 = head.bytes().map(u32::from).sum();
+        format!("{}_{rest}", 80 + number % 20)
+    }
+
     /// `len` characters of `[A-Za-z0-9]`.
     pub(crate) fn letters(&mut self, kind: &'static str, len: usize) -> String {
         self.bytes(kind, len)

@@ -163,7 +163,7 @@ impl Space {
         if self.0.len() >= REMEMBERED {
             self.0.remove(0);
         }
-        let value = format!("{}_{}", 80 + now.rem_euclid(20), mint.text("token", 136));
+        let value = mint.token("token");
         self.0.push(Token {
             value: value.clone(),
             expires_at: now + LIFE,
