@@ -24,10 +24,12 @@ use crate::program::Program;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Chromium shares its driver's process group. When the pipe from the test closes, however the test
-/// ended, the group goes, and the profile's folder with it.
+/// ended, the group goes, and the profile's folder with it. The shell lets go of the output, so that it
+/// ends with the driver.
 const GUARD: &str = r#"
 folder=$1; shift
 "$@" & driver=$!
+exec >/dev/null
 read -r _
 trap '' TERM
 kill -TERM 0
@@ -414,7 +416,14 @@ struct Driver {
 }
 
 impl Driver {
+    /// The driver asks for a free port and binds it a moment later, to two families of addresses: with
+    /// others at it, that fails now and then.
     fn start(chromedriver: &Path) -> Self {
+        let started = (0..3).find_map(|_| Self::try_start(chromedriver));
+        started.expect("chromedriver did not start")
+    }
+
+    fn try_start(chromedriver: &Path) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap().keep();
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])
@@ -432,12 +441,13 @@ impl Driver {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
-        let port = port.expect("chromedriver did not start");
-        Self {
-            url: format!("http://127.0.0.1:{port}"),
+        let driver = Self {
+            url: format!("http://127.0.0.1:{}", port.unwrap_or_default()),
             folder,
             guard,
-        }
+        };
+        // One that did not start is ended and cleaned up, too.
+        port.map(|_| driver)
     }
 }
 
