@@ -6,9 +6,9 @@ use url::Url;
 use crate::config::Platform;
 
 /// WeChat's second host for its script.
-const FALLBACK_ORIGIN: &str = "https://res2.wx.qq.com";
-const WECHAT_SCRIPT_HOST: &str = "https://res.wx.qq.com";
-const WECHAT_OPEN_HOST: &str = "https://open.weixin.qq.com";
+const SCRIPT_FALLBACK_ORIGIN: &str = "https://res2.wx.qq.com";
+const REAL_SCRIPT_ORIGIN: &str = "https://res.wx.qq.com";
+const REAL_OPEN_ORIGIN: &str = "https://open.weixin.qq.com";
 
 /// What our pages may load, and where WeChat's script may come from.
 #[derive(Clone, Debug)]
@@ -24,14 +24,16 @@ impl PagePolicy {
     pub(crate) fn new(platform: &Platform) -> Self {
         let script_origin = origin(&platform.jssdk_url);
         let open_origin = origin(&platform.open_url);
-        let jssdk_fallback_url = (script_origin == WECHAT_SCRIPT_HOST).then(|| {
+        let jssdk_fallback_url = (script_origin == REAL_SCRIPT_ORIGIN).then(|| {
             platform
                 .jssdk_url
-                .replacen(WECHAT_SCRIPT_HOST, FALLBACK_ORIGIN, 1)
+                .replacen(REAL_SCRIPT_ORIGIN, SCRIPT_FALLBACK_ORIGIN, 1)
         });
-        let fallback_origin = jssdk_fallback_url.as_ref().map_or("", |_| FALLBACK_ORIGIN);
+        let fallback_origin = jssdk_fallback_url
+            .as_ref()
+            .map_or("", |_| SCRIPT_FALLBACK_ORIGIN);
         // A simulator shows our pages in the web view of its phone.
-        let ancestor = if open_origin == WECHAT_OPEN_HOST {
+        let ancestor = if open_origin == REAL_OPEN_ORIGIN {
             ""
         } else {
             &open_origin
