@@ -19,12 +19,22 @@ use async_trait::async_trait;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::wechat::id::{OpenId, UnionId};
 
+mod conversations;
+mod dead_letters;
 mod mongo;
 mod seal;
 mod sqlite;
+mod uploads;
 mod watch;
 
+pub use conversations::{
+    AnswerId, Answered, Conversation, ConversationStore, DELIVERIES_END, Delivered, Delivery,
+    Finished, Handled, KEEP_ANSWERS, KeptAnswer, MOST_KEPT, MOST_WAITING, Overdue,
+    REMEMBER_MESSAGES, SessionChange, Trigger, Turn, Waiting, Window,
+};
+pub use dead_letters::{DeadLetter, DeadLetterStore};
 pub use seal::{Sealed, StoreKey, UnsealError, Vault};
+pub use uploads::UploadStore;
 
 /// What [`check_url`] expects.
 const URL_FORMS: &str = "expected `sqlite://PATH`, `mongodb://HOST[:PORT][,HOST…]/DATABASE` \
@@ -106,7 +116,15 @@ pub struct Digest(pub [u8; 32]);
 
 /// Everything the backend keeps.
 #[async_trait]
-pub trait Store: CredentialStore + UserStore + SignInStore + MessageStore {
+pub trait Store:
+    CredentialStore
+    + UserStore
+    + SignInStore
+    + MessageStore
+    + ConversationStore
+    + DeadLetterStore
+    + UploadStore
+{
     /// `sqlite` or `mongodb`, for logs and `check`.
     fn name(&self) -> &'static str;
 

@@ -33,12 +33,15 @@ use super::watch::watch;
 use super::{OPERATION_DEADLINE, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
+mod conversations;
 mod credentials;
+mod dead_letters;
 mod error;
 mod expression;
 mod messages;
 mod schema;
 mod sign_ins;
+mod uploads;
 mod users;
 
 use error::{may_repeat, reason, store_error};

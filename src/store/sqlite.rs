@@ -10,12 +10,15 @@ use super::watch::watch;
 use super::{Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
+mod conversations;
 mod credentials;
+mod dead_letters;
 mod error;
 mod file;
 mod messages;
 mod schema;
 mod sign_ins;
+mod uploads;
 mod users;
 mod worker;
 
