@@ -9,6 +9,7 @@ mod bot;
 mod browser;
 mod browser_simulator;
 mod cli;
+mod client;
 mod clients;
 mod foreign;
 mod helpers;
