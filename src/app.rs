@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{Client, Skew, Transport};
 use crate::bot::Bot;
 use crate::config::{Config, PublicUrl};
+use crate::customer_service::CustomerService;
 use crate::jssdk::JsSdk;
 use crate::ledger::Ledger;
 use crate::oauth::{BrowserKey, OAuth};
@@ -138,9 +139,14 @@ impl Application {
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
+        let customer_service = CustomerService::new(
+            api.clone(),
+            Arc::clone(&store),
+            metrics.customer_service.clone(),
+        );
         let ledger = Ledger::new(
             bot,
-            api.clone(),
+            customer_service,
             Arc::clone(&store),
             owner,
             config.texts,

@@ -20,9 +20,10 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::api::{Client, Skew};
+use crate::api::Skew;
 use crate::bot::{Bot, Chain, Context};
 use crate::config::Texts;
+use crate::customer_service::CustomerService;
 use crate::privacy;
 use crate::store::{Claim, Digest, InstanceId, Store, StoreError};
 use crate::telemetry::metrics::MessageMetrics;
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Ledger {
 
 struct Inner {
     bot: Chain,
-    api: Client,
+    customer_service: CustomerService,
     store: Arc<dyn Store>,
     owner: InstanceId,
     texts: Texts,
@@ -122,7 +123,7 @@ impl Ledger {
     /// A ledger that has `bot` handle messages.
     pub fn new(
         bot: Bot,
-        api: Client,
+        customer_service: CustomerService,
         store: Arc<dyn Store>,
         owner: InstanceId,
         texts: Texts,
@@ -133,7 +134,7 @@ impl Ledger {
         let tasks = TaskTracker::new();
         Self(Arc::new(Inner {
             bot: bot.into_chain(),
-            api,
+            customer_service,
             store,
             owner,
             texts,
@@ -336,7 +337,8 @@ impl Inner {
     /// Runs the bot. Whatever happens in it, there is a reply.
     async fn handle(&self, message: Message) -> Reply {
         let began = Instant::now();
-        let ctx = Context::new(message, self.api.clone(), Arc::clone(&self.store));
+        let service = self.customer_service.clone();
+        let ctx = Context::new(message, service, Arc::clone(&self.store));
         let message = ctx.message();
         let (kind, is_event) = (label(message), message.is_event());
         let is_farewell = message.is_farewell();

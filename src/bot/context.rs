@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::Client;
+use crate::customer_service::CustomerService;
 use crate::store::Store;
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
@@ -18,7 +19,7 @@ pub struct Context {
 
 struct Shared {
     message: Message,
-    api: Client,
+    customer_service: CustomerService,
     store: Arc<dyn Store>,
     state: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
@@ -33,10 +34,14 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    pub(crate) fn new(message: Message, api: Client, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(
+        message: Message,
+        customer_service: CustomerService,
+        store: Arc<dyn Store>,
+    ) -> Self {
         let shared = Shared {
             message,
-            api,
+            customer_service,
             store,
             state: Mutex::default(),
         };
@@ -77,7 +82,12 @@ impl Context {
 
     /// The account's API.
     pub fn api(&self) -> &Client {
-        &self.shared.api
+        self.shared.customer_service.api()
+    }
+
+    /// What is said to a user of the account's own accord: to this one or another, now or later.
+    pub fn customer_service(&self) -> &CustomerService {
+        &self.shared.customer_service
     }
 
     /// What the backend keeps.
