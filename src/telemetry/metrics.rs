@@ -84,6 +84,7 @@ pub struct MessageMetrics {
     seconds: HistogramVec,
     deliveries: IntCounterVec,
     repeats: IntCounterVec,
+    late: IntCounterVec,
     refused: IntCounterVec,
     panics: IntCounter,
 }
@@ -122,6 +123,13 @@ impl MessageMetrics {
                 ),
                 &["found"],
             )?,
+            late: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_late_answers_total",
+                    "Answers that no delivery of their message carried, by the step that they took.",
+                ),
+                &["step"],
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "offiaccount_deliveries_refused_total",
@@ -138,6 +146,7 @@ impl MessageMetrics {
         registry.register(Box::new(this.seconds.clone()))?;
         registry.register(Box::new(this.deliveries.clone()))?;
         registry.register(Box::new(this.repeats.clone()))?;
+        registry.register(Box::new(this.late.clone()))?;
         registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
         Ok(this)
@@ -160,6 +169,11 @@ impl MessageMetrics {
     /// `kept` reply.
     pub fn count_repeat(&self, how: &'static str) {
         self.repeats.with_label_values(&[how]).inc();
+    }
+
+    /// Counts an answer that no delivery of its message carried, by the step that it took.
+    pub fn count_late(&self, step: &'static str) {
+        self.late.with_label_values(&[step]).inc();
     }
 
     /// Counts a delivery that was refused.
