@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Client, Skew, Transport};
-use crate::bot::Bot;
+use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
 use crate::customer_service::CustomerService;
 use crate::jssdk::JsSdk;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
@@ -135,24 +135,27 @@ impl Application {
             transport.clone(),
             Arc::clone(&store),
             vault.clone(),
-            owner.clone(),
+            owner,
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
-        let customer_service = CustomerService::new(
-            api.clone(),
-            Arc::clone(&store),
-            metrics.customer_service.clone(),
-        );
-        let ledger = Ledger::new(
+        let services = Services {
+            api: api.clone(),
+            store: Arc::clone(&store),
+            customer_service: CustomerService::new(
+                api.clone(),
+                Arc::clone(&store),
+                metrics.customer_service.clone(),
+            ),
+        };
+        let ledger = Ledger::new(ledger::Parts {
             bot,
-            customer_service,
-            Arc::clone(&store),
-            owner,
-            config.texts,
-            Arc::clone(&skew),
-            metrics.messages.clone(),
-        );
+            services: services.into(),
+            texts: config.texts,
+            slow_answers: config.slow_answers,
+            skew: Arc::clone(&skew),
+            metrics: metrics.messages.clone(),
+        });
         let oauth = OAuth::new(
             &config.account,
             config.platform.open_url.clone(),
@@ -215,6 +218,7 @@ impl Application {
             backend.shutdown.clone(),
         ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));
+        backend.ledger.watch_for_overdue();
         tracing::info!(addr = %self.addr, public_url = backend.public_url.origin(), store = backend.store.name(), "serving");
 
         shutdown.await;

@@ -18,10 +18,12 @@ mod chain;
 mod context;
 mod handler;
 mod router;
+mod session;
 
 pub(crate) use chain::Chain;
 pub use chain::{Middleware, Next};
 pub use context::Context;
+pub(crate) use context::Services;
 pub use handler::{BotError, BotResult, Handler, IntoReply};
 pub use router::Route;
 
@@ -146,7 +148,13 @@ impl Bot {
 
 /// `Hello <Content>` to a text, nothing to the rest.
 fn hello(ctx: &Context) -> Reply {
-    ctx.text().map_or(Reply::None, |content| {
-        Reply::Text(format!("Hello {content}"))
-    })
+    let Some(content) = ctx.text() else {
+        return Reply::None;
+    };
+    // An echo is cut and not said in parts: nobody waits for the rest of what he wrote himself.
+    let (reply, cuts) = Reply::Text(format!("Hello {content}")).fitted(false);
+    for cut in cuts {
+        tracing::warn!("{cut}");
+    }
+    reply
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// What the bot says when it has no answer.
     pub texts: Texts,
+    /// What becomes of answers that are not ready in time.
+    pub slow_answers: SlowAnswers,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -176,6 +178,29 @@ pub struct Texts {
     pub fallback: String,
     /// By the last delivery of a message whose answer is still in the making. Without one: nothing.
     pub thinking: Option<String>,
+}
+
+/// What becomes of an answer that is not ready within the delivery of its message. The steps are taken
+/// in this order; by default all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowAnswers {
+    /// `hold`: the first and the second delivery are left without an answer, so that the platform
+    /// delivers again, and a retry can carry it. Without, the first delivery is answered in any case.
+    pub hold: bool,
+    /// `customer_service`: it is sent as a customer-service message, if the account may.
+    pub customer_service: bool,
+    /// `keep`: it is given with the user's next message.
+    pub keep: bool,
+}
+
+impl Default for SlowAnswers {
+    fn default() -> Self {
+        Self {
+            hold: true,
+            customer_service: true,
+            keep: true,
+        }
+    }
 }
 
 /// The form of log lines.

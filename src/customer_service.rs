@@ -117,11 +117,6 @@ impl CustomerService {
         }))
     }
 
-    /// The account's API.
-    pub fn api(&self) -> &Client {
-        &self.0.api
-    }
-
     /// Says `reply` to a user. While the store is away the platform judges alone.
     ///
     /// # Errors

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
-    Account, Config, LogFormat, Platform, PublicUrl, Settings, Site, Store, Texts, TokenMode,
+    Account, Config, LogFormat, Platform, PublicUrl, Settings, Site, SlowAnswers, Store, Texts,
+    TokenMode,
 };
 use crate::secret::Secret;
 use crate::store::{self, StoreKey};
@@ -46,6 +47,8 @@ impl Faults {
                 .to_owned(),
             thinking: given(&settings.thinking_text).map(str::to_owned),
         };
+        let slow_answers =
+            self.optional("SLOW_ANSWERS", &settings.slow_answers, parse_slow_answers);
         let log_format = log_format.unwrap_or_default();
         Some(Config {
             account: account?,
@@ -54,6 +57,7 @@ impl Faults {
             store: store?,
             admin_token,
             texts,
+            slow_answers: slow_answers.unwrap_or_default(),
             log_format,
         })
     }
@@ -232,6 +236,31 @@ fn given(value: &Option<String>) -> Option<&str> {
         .as_deref()
         .map(str::trim)
         .filter(|text| !text.is_empty())
+}
+
+fn parse_slow_answers(text: &str) -> Result<SlowAnswers, String> {
+    let mut steps = SlowAnswers {
+        hold: false,
+        customer_service: false,
+        keep: false,
+    };
+    if text == "none" {
+        return Ok(steps);
+    }
+    for step in text.split(',') {
+        match step.trim() {
+            "hold" => steps.hold = true,
+            "customer_service" => steps.customer_service = true,
+            "keep" => steps.keep = true,
+            _ => {
+                return Err(
+                    "expected `none`, or some of `hold`, `customer_service` and `keep`, by commas"
+                        .into(),
+                );
+            }
+        }
+    }
+    Ok(steps)
 }
 
 fn parse_token(text: &str) -> Result<Secret, String> {

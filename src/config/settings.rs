@@ -66,6 +66,8 @@ settings! {
     fallback_text = "FALLBACK_TEXT";
     /// Said by the last delivery of a message whose answer is still in the making. Default: nothing.
     thinking_text = "THINKING_TEXT";
+    /// What becomes of answers that take over 4.4 s: some of `hold`, `customer_service` and `keep`, by commas, or `none`. Default: all three.
+    slow_answers = "SLOW_ANSWERS", value_name = "STEPS";
     /// A folder whose files are served first: put MP_verify_*.txt there. Default: ./static if it is there.
     static_dir = "STATIC_DIR", value_name = "DIR";
     /// `pretty` (default) or `json`. Levels: RUST_LOG.

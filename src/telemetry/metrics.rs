@@ -87,9 +87,9 @@ pub struct MessageMetrics {
     seconds: HistogramVec,
     deliveries: IntCounterVec,
     repeats: IntCounterVec,
+    late: IntCounterVec,
     refused: IntCounterVec,
     panics: IntCounter,
-    late: IntCounterVec,
     in_progress: IntGaugeVec,
 }
 
@@ -127,6 +127,13 @@ impl MessageMetrics {
                 ),
                 &["found"],
             )?,
+            late: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_late_answers_total",
+                    "Answers that no delivery of their message carried, by the step that they took.",
+                ),
+                &["step"],
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "offiaccount_deliveries_refused_total",
@@ -137,13 +144,6 @@ impl MessageMetrics {
             panics: IntCounter::new(
                 "offiaccount_handler_panics_total",
                 "Handlers that panicked.",
-            )?,
-            late: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_late_answers_total",
-                    "Answers that no delivery carried, by the step that each went through.",
-                ),
-                &["step"],
             )?,
             in_progress: IntGaugeVec::new(
                 Opts::new(
@@ -157,9 +157,9 @@ impl MessageMetrics {
         registry.register(Box::new(this.seconds.clone()))?;
         registry.register(Box::new(this.deliveries.clone()))?;
         registry.register(Box::new(this.repeats.clone()))?;
+        registry.register(Box::new(this.late.clone()))?;
         registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
-        registry.register(Box::new(this.late.clone()))?;
         registry.register(Box::new(this.in_progress.clone()))?;
         Ok(this)
     }
@@ -183,6 +183,11 @@ impl MessageMetrics {
         self.repeats.with_label_values(&[how]).inc();
     }
 
+    /// Counts an answer that no delivery of its message carried, by the step that it took.
+    pub fn count_late(&self, step: &'static str) {
+        self.late.with_label_values(&[step]).inc();
+    }
+
     /// Counts a delivery that was refused.
     pub fn count_refused(&self, cause: &'static str) {
         self.refused.with_label_values(&[cause]).inc();
@@ -191,12 +196,6 @@ impl MessageMetrics {
     /// Counts a handler's panic.
     pub fn count_panic(&self) {
         self.panics.inc();
-    }
-
-    /// Counts an answer that no delivery carried, at a step of its further way: sent as a
-    /// `customer_service` message, `kept` for the user's next message, `given` with one, or `dropped`.
-    pub fn count_late(&self, step: &'static str) {
-        self.late.with_label_values(&[step]).inc();
     }
 
     /// Sets the gauges of messages that are `handled` at the moment, and of those `waiting` behind one

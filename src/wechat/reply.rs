@@ -285,6 +285,25 @@ fn boundary_within(text: &str, limit: usize) -> usize {
         .unwrap_or(0)
 }
 
+/// A text in parts of at most [`MAX_TEXT_BYTES`], at borders of characters; at the end of a line where
+/// one is near. Together they are the text.
+pub fn split_text(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let most = boundary_within(rest, MAX_TEXT_BYTES);
+        let line_end = rest[..most].rfind('\n').map(|at| at + 1);
+        let at = line_end
+            .filter(|&at| most < rest.len() && at > MAX_TEXT_BYTES * 3 / 4)
+            .unwrap_or(most);
+        let (part, after) = rest.split_at(at);
+        rest = after;
+        Some(part)
+    })
+}
+
 impl From<String> for Reply {
     fn from(content: String) -> Self {
         Self::Text(content)
