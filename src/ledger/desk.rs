@@ -20,7 +20,8 @@ pub(super) struct Desks(Mutex<Open>);
 
 #[derive(Default)]
 struct Open {
-    tickets: HashMap<Digest, Arc<Ticket>>,
+    /// With the number of their charges.
+    tickets: HashMap<Digest, (Arc<Ticket>, usize)>,
     desks: HashMap<OpenId, Desk>,
 }
 
@@ -31,7 +32,7 @@ struct Desk {
     /// Those who work at it. With the last it goes.
     seats: usize,
     /// Messages that the store does not know yet.
-    line: VecDeque<Arc<Ticket>>,
+    line: VecDeque<Charge>,
     is_registering: bool,
     /// Messages to be handled.
     todo: VecDeque<Todo>,
@@ -43,10 +44,10 @@ struct Desk {
 
 /// A message to be handled.
 pub(super) enum Todo {
-    /// The store knows it.
-    Registered(Waiting),
+    /// The store knows it. With its charge where it was delivered here.
+    Registered(Waiting, Option<Charge>),
     /// The store is away.
-    Unregistered(Arc<Ticket>),
+    Unregistered(Charge),
 }
 
 /// What a delivery found.
@@ -59,12 +60,11 @@ pub(super) enum Entered {
     Full,
 }
 
-/// Whoever has it sees to the message. When he is done, by a panic too, it is no longer under way here:
-/// a delivery of it asks the store.
+/// Whoever has it sees to the message. When the last one is done, by a panic too, it is no longer under
+/// way here: a delivery of it asks the store.
 pub(super) struct Charge {
     desks: Arc<Desks>,
     ticket: Arc<Ticket>,
-    is_left: bool,
 }
 
 /// A place at a desk, which is open while there is one.
@@ -97,16 +97,16 @@ impl Desks {
     /// Joins the message that is under way, or puts a new one in line.
     pub(super) fn enter(self: &Arc<Self>, ticket: Arc<Ticket>, of: &OpenId) -> Entered {
         let mut open = self.lock();
-        if let Some(ticket) = open.tickets.get(&ticket.key) {
+        if let Some((ticket, _)) = open.tickets.get(&ticket.key) {
             return Entered::Joined(Arc::clone(ticket));
         }
         let in_line = open.desks.get(of).map_or(0, |desk| desk.line.len());
         if open.tickets.len() >= MOST_MESSAGES || in_line >= MOST_WAITING {
             return Entered::Full;
         }
-        open.tickets.insert(ticket.key, Arc::clone(&ticket));
+        let charge = self.charge_in(&mut open, Arc::clone(&ticket));
         let desk = open.desks.entry(of.clone()).or_default();
-        desk.line.push_back(Arc::clone(&ticket));
+        desk.line.push_back(charge);
         if desk.is_registering {
             return Entered::New(ticket, None);
         }
@@ -136,25 +136,22 @@ impl Desks {
 
     /// The message, if it is under way.
     pub(super) fn find(&self, key: &Digest) -> Option<Arc<Ticket>> {
-        self.lock().tickets.get(key).cloned()
+        let open = self.lock();
+        open.tickets.get(key).map(|(ticket, _)| Arc::clone(ticket))
     }
 
-    /// The charge of a message, which is under way from now on at the latest.
+    /// A charge of the message: of the one under way, or of this one from now on.
     pub(super) fn charge(self: &Arc<Self>, ticket: Arc<Ticket>) -> Charge {
-        let ticket = Arc::clone(self.lock().tickets.entry(ticket.key).or_insert(ticket));
-        let desks = Arc::clone(self);
-        Charge {
-            desks,
-            ticket,
-            is_left: false,
-        }
+        self.charge_in(&mut self.lock(), ticket)
     }
-}
 
-impl Charge {
-    /// Leaves the message to whoever handles what is to be done at its desk.
-    pub(super) fn leave_to_run(mut self) {
-        self.is_left = true;
+    fn charge_in(self: &Arc<Self>, open: &mut Open, ticket: Arc<Ticket>) -> Charge {
+        let (ticket, charges) = open.tickets.entry(ticket.key).or_insert((ticket, 0));
+        *charges += 1;
+        Charge {
+            desks: Arc::clone(self),
+            ticket: Arc::clone(ticket),
+        }
     }
 }
 
@@ -168,12 +165,17 @@ impl Deref for Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.is_left {
+        let mut open = self.desks.lock();
+        let Some((_, charges)) = open.tickets.get_mut(&self.ticket.key) else {
             return;
+        };
+        *charges -= 1;
+        if *charges == 0 {
+            open.tickets.remove(&self.ticket.key);
+            drop(open);
+            // Whoever still waits for a reply need not: there will be none here.
+            self.ticket.abandon();
         }
-        // Whoever still waits for a reply need not: there will be none here.
-        self.ticket.abandon();
-        self.desks.lock().tickets.remove(&self.ticket.key);
     }
 }
 
@@ -190,7 +192,7 @@ impl Seat {
     }
 
     /// The next message to register. With none, registering has ended.
-    pub(super) fn next_in_line(&self) -> Option<Arc<Ticket>> {
+    pub(super) fn next_in_line(&self) -> Option<Charge> {
         self.with_desk(|desk| {
             let next = desk.line.pop_front();
             desk.is_registering = next.is_some();
@@ -206,27 +208,34 @@ impl Seat {
         })
     }
 
-    /// Puts what the store says waits on the list, each message once. Returns whether the caller is to
-    /// see that it is handled: nobody is at it.
-    pub(super) fn note(&self, waiting: Vec<Waiting>) -> bool {
-        self.with_desk(|desk| {
+    /// Puts what the store says waits on the list, each message once; `charge` is of one of them. Returns
+    /// whether the caller is to see that it is handled: nobody is at it.
+    pub(super) fn note(&self, waiting: Vec<Waiting>, mut charge: Option<Charge>) -> bool {
+        let begin = self.with_desk(|desk| {
             for waiting in waiting {
                 if desk.noted.insert(waiting.key) {
-                    desk.todo.push_back(Todo::Registered(waiting));
+                    let charge = charge.take_if(|charge| charge.key == waiting.key);
+                    desk.todo.push_back(Todo::Registered(waiting, charge));
                 }
             }
             desk.begin()
-        })
+        });
+        // Its end takes the lock.
+        drop(charge);
+        begin
     }
 
     /// The same for a message that the store does not know.
-    pub(super) fn note_unregistered(&self, ticket: Arc<Ticket>) -> bool {
-        self.with_desk(|desk| {
-            if desk.noted.insert(ticket.key) {
-                desk.todo.push_back(Todo::Unregistered(ticket));
+    pub(super) fn note_unregistered(&self, charge: Charge) -> bool {
+        let mut charge = Some(charge);
+        let begin = self.with_desk(|desk| {
+            if let Some(new) = charge.take_if(|charge| desk.noted.insert(charge.key)) {
+                desk.todo.push_back(Todo::Unregistered(new));
             }
             desk.begin()
-        })
+        });
+        drop(charge);
+        begin
     }
 
     /// The message may be put on the list again: it was not handled here.
@@ -255,11 +264,15 @@ impl Desk {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = self.desks.lock();
-        if let Some(desk) = open.desks.get_mut(&self.of) {
-            desk.seats -= 1;
-            if desk.seats == 0 {
-                open.desks.remove(&self.of);
-            }
+        let Some(desk) = open.desks.get_mut(&self.of) else {
+            return;
+        };
+        desk.seats -= 1;
+        if desk.seats == 0 {
+            let left = open.desks.remove(&self.of);
+            drop(open);
+            // The charges in it take the lock.
+            drop(left);
         }
     }
 }

@@ -64,9 +64,9 @@ impl Inner {
 
     async fn see_to(self: &Arc<Self>, seat: &Seat, todo: Todo, first: Option<Standing>) {
         let (charge, standing) = match todo {
-            Todo::Unregistered(ticket) => (self.desks.charge(ticket), None),
-            Todo::Registered(waiting) => {
-                let Some(charge) = self.charge_of(waiting) else {
+            Todo::Unregistered(charge) => (charge, None),
+            Todo::Registered(waiting, charge) => {
+                let Some(charge) = self.charge_of(waiting, charge) else {
                     return;
                 };
                 let standing = match first {
@@ -88,28 +88,36 @@ impl Inner {
         self.handle(seat, charge, standing).await;
     }
 
-    /// The message: under way here already, or delivered to another instance.
-    fn charge_of(&self, waiting: Waiting) -> Option<Charge> {
-        let ticket = match self.desks.find(&waiting.key) {
-            Some(ticket) => ticket,
-            None => {
-                let xml = waiting.message?;
-                match Message::parse(xml.as_bytes()) {
-                    Ok(message) => Arc::new(Ticket::new(Arc::new(message))),
-                    Err(error) => {
-                        tracing::error!(%error, "a message that another instance left can't be read");
-                        return None;
-                    }
+    /// The charge of a message that waits: one that was delivered here, or to another instance.
+    fn charge_of(&self, waiting: Waiting, charge: Option<Charge>) -> Option<Charge> {
+        let charge = match (charge, self.desks.find(&waiting.key), waiting.message) {
+            (Some(charge), _, _) => charge,
+            (None, Some(ticket), _) => self.desks.charge(ticket),
+            (None, None, message) => match Message::parse(message?.as_bytes()) {
+                Ok(message) => {
+                    let ticket = Ticket::new(Arc::new(message));
+                    self.desks.charge(Arc::new(ticket))
                 }
-            }
+                Err(error) => {
+                    tracing::error!(%error, "a message that another instance left can't be read");
+                    return None;
+                }
+            },
         };
-        ticket.count_elsewhere(waiting.deliveries, waiting.first_seen);
-        Some(self.desks.charge(ticket))
+        charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
+        Some(charge)
+    }
+
+    /// Sees to it that what waits is handled.
+    fn take_up(self: &Arc<Self>, seat: &Seat, waiting: Vec<Waiting>) {
+        if seat.note(waiting, None) {
+            self.tasks.spawn(Arc::clone(self).run(seat.beside(), None));
+        }
     }
 
     /// How the conversation stands now that the message before was handled.
     async fn look_again(
-        &self,
+        self: &Arc<Self>,
         seat: &Seat,
         ticket: &Ticket,
     ) -> Result<Standing, Result<Delivered, StoreError>> {
@@ -117,7 +125,7 @@ impl Inner {
         let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
         match within(STORE_WITHIN, look).await {
             Ok(Delivered::Held(held)) => {
-                seat.note(held.waiting);
+                self.take_up(seat, held.waiting);
                 Ok((held.session, held.kept))
             }
             other => Err(other),
@@ -155,7 +163,7 @@ impl Inner {
     /// Renews the lease while a handler runs; registers the message first where the store was away.
     /// Returns if another instance turns out to have the message.
     async fn keep_hold(
-        &self,
+        self: &Arc<Self>,
         seat: &Seat,
         ticket: &Ticket,
         ctx: &Context,
@@ -177,7 +185,7 @@ impl Inner {
                 tokio::time::sleep(ASK_AGAIN_EVERY).await;
                 match self.deliver_to_store(seat, ticket).await {
                     Ok(Delivered::Held(held)) => {
-                        seat.note(held.waiting);
+                        self.take_up(seat, held.waiting);
                         ctx.load_session(held.session);
                         is_registered.store(true, Ordering::Relaxed);
                     }
@@ -253,7 +261,7 @@ impl Inner {
                 let finishing = store.finish(&seat.of, &handled, seat.turn, LEASE);
                 match within(STORE_WITHIN, finishing).await {
                     Ok(Finished::Written(next)) => {
-                        seat.note(next);
+                        self.take_up(seat, next);
                         for _ in &handled.taken {
                             self.metrics.count_late("given");
                         }
@@ -285,7 +293,9 @@ impl Inner {
             match charge.publish(said.clone()) {
                 Published::Over if !said.reply.is_silent() && !handled.given => continue,
                 Published::Carried => handled.given = true,
-                Published::Open | Published::Over => handled.given = said.reply.is_silent(),
+                Published::Open | Published::Over | Published::Already => {
+                    handled.given = said.reply.is_silent()
+                }
             }
             if is_away {
                 let (inner, seat) = (Arc::clone(self), seat.beside());
@@ -372,13 +382,19 @@ impl Inner {
     }
 
     /// Writes down how a message was handled; while the store is away, again and again.
-    async fn write_down(&self, seat: &Seat, ticket: &Ticket, handled: &Handled, mut is_away: bool) {
+    async fn write_down(
+        self: &Arc<Self>,
+        seat: &Seat,
+        ticket: &Ticket,
+        handled: &Handled,
+        mut is_away: bool,
+    ) {
         let give_up_at = Instant::now() + REMEMBER_FOR;
         loop {
             let written = async {
                 if is_away {
                     match self.deliver_to_store(seat, ticket).await? {
-                        Delivered::Held(held) => drop(seat.note(held.waiting)),
+                        Delivered::Held(held) => self.take_up(seat, held.waiting),
                         Delivered::Elsewhere { .. } | Delivered::Done(_) => {
                             return Ok(Finished::Lost);
                         }
@@ -391,7 +407,7 @@ impl Inner {
             };
             match written.await {
                 Ok(Finished::Written(next)) => {
-                    seat.note(next);
+                    self.take_up(seat, next);
                     return;
                 }
                 Ok(Finished::Lost | Finished::KeptChanged(_)) => {

@@ -43,7 +43,7 @@ impl Inner {
             self.spawn(&key, async move { inner.keep_and_send(&of, &key).await });
         }
         if let Some(held) = overdue.held
-            && seat.note(held.waiting)
+            && seat.note(held.waiting, None)
         {
             tracing::info!("taking over messages whose handler is gone");
             let run = Arc::clone(self).run(seat, Some((held.session, held.kept)));

@@ -22,8 +22,7 @@ const FRESH_SECONDS: i64 = 60;
 impl Inner {
     /// Registers what stands in line at a desk.
     pub(super) async fn register(self: Arc<Self>, seat: Seat) {
-        while let Some(ticket) = seat.next_in_line() {
-            let charge = self.desks.charge(ticket);
+        while let Some(charge) = seat.next_in_line() {
             let registering = AssertUnwindSafe(self.register_one(&seat, charge));
             let (to_run, first) = match registering.catch_unwind().await {
                 Ok(found) => found,
@@ -52,9 +51,7 @@ impl Inner {
     ) -> (bool, Option<Standing>) {
         match self.deliver_to_store(seat, &charge).await {
             Ok(Delivered::Held(held)) => {
-                let to_run = seat.note(held.waiting);
-                // From now on the one who runs has the charge.
-                charge.leave_to_run();
+                let to_run = seat.note(held.waiting, Some(charge));
                 (to_run, Some((held.session, held.kept)))
             }
             Ok(Delivered::Elsewhere {
@@ -77,9 +74,7 @@ impl Inner {
             // A message must be answered while the store is away: from this instance's memory.
             Err(error) => {
                 tracing::warn!(%error, "handling a message without the ledger");
-                let to_run = seat.note_unregistered(Arc::clone(&charge));
-                charge.leave_to_run();
-                (to_run, None)
+                (seat.note_unregistered(charge), None)
             }
         }
     }
@@ -129,13 +124,13 @@ impl Inner {
             match within(STORE_WITHIN, look).await {
                 Ok(Delivered::Held(held)) => {
                     tracing::info!("taking over a conversation whose holder is gone");
-                    let to_run = seat.note(held.waiting);
-                    charge.leave_to_run();
+                    let to_run = seat.note(held.waiting, Some(charge));
                     return to_run.then_some((held.session, held.kept));
                 }
                 Ok(Delivered::Done(said)) => {
                     self.metrics.count_repeat("kept");
-                    if charge.publish(self.decode(&said)) != Published::Carried {
+                    let published = charge.publish(self.decode(&said));
+                    if matches!(published, Published::Open | Published::Over) {
                         // The store counts it as given to this delivery, which has just gone.
                         self.note_given(seat, &charge, false).await;
                     }

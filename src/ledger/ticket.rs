@@ -58,6 +58,8 @@ pub(super) enum Published {
     Open,
     /// No delivery comes any more.
     Over,
+    /// There was a reply already, from another instance: that one counts.
+    Already,
 }
 
 /// How the wait of a delivery ended.
@@ -132,6 +134,10 @@ impl Ticket {
     pub(super) fn publish(&self, said: Said) -> Published {
         let mut published = Published::Open;
         self.progress.send_modify(|progress| {
+            if matches!(progress.state, State::Said(_)) {
+                published = Published::Already;
+                return;
+            }
             if progress.carriers > 0 {
                 progress.is_carried = true;
                 published = Published::Carried;

@@ -24,6 +24,9 @@ mod worker;
 
 use worker::{Survives, Worker};
 
+/// Rows that one step of collecting garbage deletes: what waits for an answer comes in between.
+const GARBAGE_STEP: usize = 500;
+
 /// A SQLite file that is open.
 pub(super) struct Sqlite {
     worker: std::sync::Arc<Worker>,
@@ -50,6 +53,20 @@ impl Sqlite {
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         watch(&self.metrics, operation, self.worker.write(survives, work)).await
+    }
+
+    /// Runs `delete` until it finds less than [`GARBAGE_STEP`] rows.
+    async fn delete_expired(
+        &self,
+        delete: impl Fn(&Connection, i64) -> rusqlite::Result<usize> + Copy + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let mut deleted = GARBAGE_STEP;
+        while deleted == GARBAGE_STEP {
+            deleted = self
+                .write("collect_garbage", Survives::Crash, delete)
+                .await?;
+        }
+        Ok(())
     }
 
     /// One read, counted under `operation`. `work` gets the store's time.
@@ -81,27 +98,27 @@ impl Store for Sqlite {
     }
 
     async fn collect_garbage(&self) -> Result<(), StoreError> {
-        const EXPIRED: [&str; 3] = [
+        for delete in [
             "DELETE FROM messages WHERE key IN
                  (SELECT key FROM messages WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM sign_ins WHERE state IN
                  (SELECT state FROM sign_ins WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM sessions WHERE id IN
                  (SELECT id FROM sessions WHERE expires_at <= ?1 LIMIT ?2)",
-        ];
-        // Small steps: what waits for an answer comes in between.
-        const STEP: usize = 500;
-        for delete in EXPIRED {
-            let mut deleted = STEP;
-            while deleted == STEP {
-                deleted = self
-                    .write("collect_garbage", Survives::Crash, move |db, now| {
-                        db.prepare_cached(delete)?.execute((now, STEP as i64))
-                    })
-                    .await?;
-            }
+            "DELETE FROM kept_answers WHERE id IN
+                 (SELECT id FROM kept_answers WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM dead_letters WHERE position IN
+                 (SELECT position FROM dead_letters WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM uploads WHERE file IN
+                 (SELECT file FROM uploads WHERE expires_at <= ?1 LIMIT ?2)",
+        ] {
+            self.delete_expired(move |db, now| {
+                db.prepare_cached(delete)?
+                    .execute((now, GARBAGE_STEP as i64))
+            })
+            .await?;
         }
-        Ok(())
+        self.collect_conversations().await
     }
 
     async fn close(&self) {

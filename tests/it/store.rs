@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, poll_immediate};
 use offiaccount::store::{
-    self, Claim, Digest, Exchange, InstanceId, Lease, OAuthGrant, Sealed, Session, SignIn, Store,
-    StoreError, StoredCredential, StoredUser, check_url,
+    self, Claim, Digest, Exchange, InstanceId, Lease, MOST_KEPT, MOST_WAITING, OAuthGrant, Sealed,
+    Session, SignIn, Store, StoreError, StoredCredential, StoredUser, check_url,
 };
 use offiaccount::telemetry::metrics::StoreMetrics;
 use offiaccount::wechat::id::{OpenId, UnionId};
@@ -42,11 +42,14 @@ macro_rules! on_every_store {
     };
 }
 
+mod conversations;
 mod credentials;
+mod dead_letters;
 mod embedded;
 mod messages;
 mod shared;
 mod sign_ins;
+mod uploads;
 mod users;
 
 /// Long enough that it never ends within a test.

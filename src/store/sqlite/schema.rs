@@ -61,6 +61,65 @@ const STEPS: &[&str] = &["
         expires_at  INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX messages_expires_at ON messages (expires_at);
+    CREATE TABLE conversations (
+        id            INTEGER PRIMARY KEY,
+        openid        TEXT NOT NULL UNIQUE,
+        turn          BLOB,
+        lease_until   INTEGER NOT NULL DEFAULT 0,
+        has_left      INTEGER NOT NULL DEFAULT 0,
+        message_at    INTEGER NOT NULL DEFAULT 0,
+        message_sent  INTEGER NOT NULL DEFAULT 0,
+        click_at      INTEGER NOT NULL DEFAULT 0,
+        click_sent    INTEGER NOT NULL DEFAULT 0,
+        follow_at     INTEGER NOT NULL DEFAULT 0,
+        follow_sent   INTEGER NOT NULL DEFAULT 0,
+        scan_at       INTEGER NOT NULL DEFAULT 0,
+        scan_sent     INTEGER NOT NULL DEFAULT 0,
+        session_until INTEGER NOT NULL DEFAULT 0,
+        session       BLOB
+    ) STRICT;
+    CREATE INDEX conversations_session_until ON conversations (session_until)
+        WHERE session IS NOT NULL;
+    CREATE TABLE ledger (
+        id           INTEGER PRIMARY KEY,
+        conversation INTEGER NOT NULL,
+        key          BLOB NOT NULL,
+        message      TEXT,
+        deliveries   INTEGER NOT NULL,
+        first_seen   INTEGER NOT NULL,
+        turn         BLOB,
+        reply        BLOB,
+        given        INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (conversation, key)
+    ) STRICT;
+    CREATE INDEX ledger_waiting ON ledger (conversation) WHERE message IS NOT NULL;
+    CREATE INDEX ledger_not_given ON ledger (first_seen)
+        WHERE message IS NULL AND reply IS NOT NULL AND given = 0;
+    CREATE TABLE kept_answers (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation  INTEGER NOT NULL,
+        reply         BLOB NOT NULL,
+        sending_until INTEGER NOT NULL DEFAULT 0,
+        expires_at    INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX kept_answers_conversation ON kept_answers (conversation);
+    CREATE INDEX kept_answers_expires_at ON kept_answers (expires_at);
+    CREATE TABLE dead_letters (
+        position   INTEGER PRIMARY KEY,
+        id         TEXT NOT NULL UNIQUE,
+        openid     TEXT NOT NULL,
+        message    TEXT NOT NULL,
+        reason     TEXT NOT NULL,
+        added_at   INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX dead_letters_expires_at ON dead_letters (expires_at);
+    CREATE TABLE uploads (
+        file       BLOB PRIMARY KEY,
+        media_id   TEXT NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX uploads_expires_at ON uploads (expires_at);
 "];
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Sqlite, Survives, between, damaged, millis};
+use super::{Sqlite, Survives, between, conversations, damaged, millis};
 use crate::store::{OAuthGrant, Sealed, StoreError, StoredUser, UserStore};
 use crate::wechat::id::{OpenId, UnionId};
 
@@ -116,7 +116,7 @@ impl UserStore for Sqlite {
             ] {
                 db.prepare_cached(delete)?.execute([open_id.as_str()])?;
             }
-            Ok(())
+            conversations::forget(db, &open_id)
         })
         .await
     }
