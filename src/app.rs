@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{Client, Skew, Transport};
 use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
+use crate::customer_service::CustomerService;
 use crate::forward::Forwarder;
 use crate::jssdk::JsSdk;
 use crate::ledger::{self, Ledger};
@@ -161,6 +162,11 @@ impl Application {
         let services = Services {
             api: api.clone(),
             store: Arc::clone(&store),
+            customer_service: CustomerService::new(
+                api.clone(),
+                Arc::clone(&store),
+                metrics.customer_service.clone(),
+            ),
             reply_links: reply_links.clone(),
         };
         let ledger = Ledger::new(ledger::Parts {
