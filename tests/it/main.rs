@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod clients;
 mod foreign;
+mod forward;
 mod helpers;
 mod jssdk;
 mod management;
