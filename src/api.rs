@@ -23,5 +23,6 @@ pub use media::{MediaFault, MediaKind, TEMPORARY_MEDIA_LIVES, UploadedMedia};
 pub(crate) use number::Number;
 pub use skew::Skew;
 pub use sns::{SnsGrant, SnsProfile};
+pub(crate) use transport::is_loopback;
 pub use transport::{Body, Call, Transport};
 pub use user::{FollowerPage, Followers};

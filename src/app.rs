@@ -13,10 +13,12 @@ use crate::api::{Client, Skew, Transport};
 use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
 use crate::customer_service::CustomerService;
+use crate::forward::Forwarder;
 use crate::jssdk::JsSdk;
 use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
+use crate::reply_link::ReplyLinks;
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
 use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
@@ -103,7 +105,11 @@ impl Application {
         Self::build_with(config, bot, Some(Demo { simulator_url })).await
     }
 
-    async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {
+    async fn build_with(
+        config: Config,
+        mut bot: Bot,
+        demo: Option<Demo>,
+    ) -> Result<Self, StartError> {
         if demo.is_none() {
             for warning in config.warnings() {
                 tracing::warn!("{warning}");
@@ -139,6 +145,20 @@ impl Application {
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
+        let tasks = TaskTracker::new();
+        let reply_links = ReplyLinks::new(&vault, &public_url);
+        if let Some(forward) = &config.forward {
+            if bot.has_fallback() {
+                tracing::warn!("FORWARD_URL is set, so the bot's own fallback is never reached");
+            }
+            let metrics = metrics.forward.clone();
+            bot = bot.forwarding(Forwarder::new(
+                forward,
+                Arc::clone(&store),
+                tasks.clone(),
+                metrics,
+            )?);
+        }
         let services = Services {
             api: api.clone(),
             store: Arc::clone(&store),
@@ -147,6 +167,7 @@ impl Application {
                 Arc::clone(&store),
                 metrics.customer_service.clone(),
             ),
+            reply_links: reply_links.clone(),
         };
         let ledger = Ledger::new(ledger::Parts {
             bot,
@@ -175,6 +196,7 @@ impl Application {
             browser_key: BrowserKey::new(&key, key_previous),
             jssdk: JsSdk::new(config.account.app_id, jssdk_hosts, tokens),
             api,
+            reply_links,
             store,
             skew,
             metrics,
@@ -185,7 +207,7 @@ impl Application {
             files: Files::new(config.site.static_dir),
             demo,
             verified: Occasionally::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             shutdown: CancellationToken::new(),
         };
         Ok(Self {

@@ -17,6 +17,7 @@
 mod chain;
 mod context;
 mod handler;
+mod handlers;
 mod router;
 mod session;
 
@@ -29,6 +30,7 @@ pub use router::Route;
 
 use std::sync::Arc;
 
+use crate::forward::Forwarder;
 use crate::wechat::Reply;
 use router::Router;
 
@@ -120,6 +122,18 @@ impl Bot {
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.router.set_fallback(Arc::new(handler));
         self
+    }
+
+    /// Has what no route fits answered by another program, before the fallback.
+    #[must_use]
+    pub(crate) fn forwarding(mut self, forwarder: Forwarder) -> Self {
+        self.router.set_forwarder(Arc::new(forwarder));
+        self
+    }
+
+    /// Whether a fallback stands where the forwarder leaves nothing to it.
+    pub(crate) fn has_fallback(&self) -> bool {
+        self.router.has_fallback()
     }
 
     fn on(mut self, route: Route, handler: impl Handler) -> Self {

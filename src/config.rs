@@ -12,9 +12,11 @@ use crate::store::StoreKey;
 use crate::wechat::crypto::EncodingAesKey;
 use crate::wechat::id::AppId;
 
+mod forward;
 mod read;
 mod settings;
 
+pub use forward::{Forward, ForwardUrl};
 pub use settings::Settings;
 
 use read::{Faults, parse_http_url};
@@ -36,6 +38,8 @@ pub struct Config {
     pub texts: Texts,
     /// What becomes of answers that are not ready in time.
     pub slow_answers: SlowAnswers,
+    /// Where messages go that nothing here answers.
+    pub forward: Option<Forward>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -284,6 +288,13 @@ impl Config {
                 "PUBLIC_URL is not set: sign-in links will point at this machine alone".into(),
             );
         }
+        if self
+            .forward
+            .as_ref()
+            .is_some_and(|forward| forward.key.is_short())
+        {
+            warnings.push("FORWARD_SECRET is under 24 bytes: whoever guesses it can forge messages to your program (make one: echo whsec_$(openssl rand -base64 32))".into());
+        }
         warnings
     }
 }
@@ -422,11 +433,13 @@ mod tests {
         let settings = Settings {
             wechat_appid: Some("wxshort".into()),
             wechat_token: Some("abc".into()),
+            forward_url: Some("http://127.0.0.1:5000/".into()),
+            forward_secret: Some("short".into()),
             ..valid()
         };
         assert_eq!(
             Config::from_settings(&settings).unwrap().warnings().len(),
-            4
+            5
         );
     }
 }

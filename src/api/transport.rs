@@ -102,7 +102,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("offiaccount/", env!("CARGO_PKG_VERSION")));
         // A proxy of the environment is for the way out; a simulator on this machine is not behind it.
-        if is_loopback(&base_url) {
+        if url::Url::parse(&base_url).is_ok_and(|url| is_loopback(&url)) {
             builder = builder.no_proxy();
         }
         Ok(Self {
@@ -242,13 +242,14 @@ fn network(error: reqwest::Error) -> ApiError {
     }
 }
 
-fn is_loopback(base_url: &str) -> bool {
-    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
+/// Whether a URL is of this machine.
+pub(crate) fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use super::BotError;
 use super::session::Session;
 use crate::api::Client;
 use crate::customer_service::CustomerService;
-use crate::store::{SessionChange, Store};
+use crate::reply_link::ReplyLinks;
+use crate::store::{Digest, SessionChange, Store};
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
 
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     pub(crate) api: Client,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) customer_service: CustomerService,
+    pub(crate) reply_links: ReplyLinks,
 }
 
 impl std::fmt::Debug for Context {
@@ -133,7 +135,16 @@ impl Context {
         self.shared.session.clear();
     }
 
-    /// The reply does not come from this handler but later, from outside. What the handler returns is not
+    /// An address of ours at which another program may give the reply to this message: by POST, as JSON
+    /// with WeChat's names, once, within 24 h. Hand it to one that you trust, and call
+    /// [`answer_later`](Self::answer_later).
+    pub fn reply_url(&self) -> String {
+        let key = Digest(self.message().ledger_key());
+        self.shared.services.reply_links.url(self.sender(), &key)
+    }
+
+    /// The reply does not come from this handler but later, from outside, as through
+    /// [`reply_url`](Self::reply_url). What the handler returns is not
     /// said, and the user's next messages are handled meanwhile.
     pub fn answer_later(&self) {
         self.shared.is_answered_later.store(true, Ordering::Relaxed);

@@ -28,6 +28,7 @@ pub enum Route {
 #[derive(Default)]
 pub(super) struct Router {
     routes: Vec<(Route, Arc<dyn Handler>)>,
+    forwarder: Option<Arc<dyn Handler>>,
     fallback: Option<Arc<dyn Handler>>,
 }
 
@@ -48,13 +49,21 @@ impl Router {
         self.fallback = Some(handler);
     }
 
+    pub(super) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
+    }
+
+    pub(super) fn set_forwarder(&mut self, forwarder: Arc<dyn Handler>) {
+        self.forwarder = Some(forwarder);
+    }
+
     pub(super) async fn answer(&self, ctx: Context) -> BotResult {
         for (route, handler) in &self.routes {
             if let Some(captures) = route.fit(ctx.message()) {
                 return handler.call(ctx.with_captures(captures)).await;
             }
         }
-        match &self.fallback {
+        match self.forwarder.as_ref().or(self.fallback.as_ref()) {
             Some(handler) => handler.call(ctx).await,
             None => Ok(hello(&ctx)),
         }

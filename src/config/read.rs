@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
-    Account, Config, LogFormat, Platform, PublicUrl, Settings, Site, SlowAnswers, Store, Texts,
-    TokenMode,
+    Account, Config, Forward, ForwardUrl, LogFormat, Platform, PublicUrl, Settings, Site,
+    SlowAnswers, Store, Texts, TokenMode,
 };
+use crate::forward::SigningKey;
 use crate::secret::Secret;
 use crate::store::{self, StoreKey};
 use crate::wechat::crypto::EncodingAesKey;
@@ -36,6 +37,7 @@ impl Faults {
             fits.then(|| Secret::new(text))
                 .ok_or_else(|| "expected visible ASCII without blanks".into())
         });
+        let forward = self.forward(settings, site.as_ref());
         let log_format = self.optional("LOG_FORMAT", &settings.log_format, |text| match text {
             "pretty" => Ok(LogFormat::Pretty),
             "json" => Ok(LogFormat::Json),
@@ -58,6 +60,7 @@ impl Faults {
             admin_token,
             texts,
             slow_answers: slow_answers.unwrap_or_default(),
+            forward,
             log_format,
         })
     }
@@ -198,6 +201,31 @@ impl Faults {
             url: Secret::new(url),
             key,
             key_previous,
+        })
+    }
+
+    /// Both or neither: without a secret anybody could forge what is forwarded.
+    fn forward(&mut self, settings: &Settings, site: Option<&Site>) -> Option<Forward> {
+        let url = self.optional("FORWARD_URL", &settings.forward_url, |text| {
+            let url = ForwardUrl::parse(text)?;
+            if site.is_some_and(|site| url.is_of(site)) {
+                return Err("leads back here, as PUBLIC_URL or LISTEN say; expected the address of the program that answers".into());
+            }
+            Ok(url)
+        });
+        let key = self.optional("FORWARD_SECRET", &settings.forward_secret, |text| {
+            SigningKey::parse(text).ok_or_else(|| {
+                "expected `whsec_` and base64, or any other text (make one: echo whsec_$(openssl rand -base64 32))".into()
+            })
+        });
+        match (given(&settings.forward_url), given(&settings.forward_secret)) {
+            (Some(_), None) => self.0.push("FORWARD_SECRET: is missing; what goes to FORWARD_URL is signed with it (make one: echo whsec_$(openssl rand -base64 32))".into()),
+            (None, Some(_)) => self.0.push("FORWARD_URL: is missing; FORWARD_SECRET is set, so set both or neither".into()),
+            _ => {}
+        }
+        Some(Forward {
+            url: url?,
+            key: key?,
         })
     }
 

@@ -68,6 +68,10 @@ settings! {
     thinking_text = "THINKING_TEXT";
     /// What becomes of answers that take over 4.4 s: some of `hold`, `customer_service` and `keep`, by commas, or `none`. Default: all three.
     slow_answers = "SLOW_ANSWERS", value_name = "STEPS";
+    /// Messages that nothing here answers go there as signed JSON. Default: nowhere.
+    forward_url = "FORWARD_URL", value_name = "URL";
+    /// Signs what is forwarded: `whsec_` and base64, or any text taken as its bytes. Required with FORWARD_URL.
+    forward_secret = "FORWARD_SECRET", value_name = "SECRET";
     /// A folder whose files are served first: put MP_verify_*.txt there. Default: ./static if it is there.
     static_dir = "STATIC_DIR", value_name = "DIR";
     /// `pretty` (default) or `json`. Levels: RUST_LOG.

@@ -14,8 +14,10 @@ use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::customer_service;
 use crate::store::{Delivered, Delivery, StoreError};
 
-/// How often a message that another instance handles is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// When a message that another instance handles is looked at first, and at the longest after each look:
+/// what has taken long will take longer.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A message made longer ago than this, in seconds, may have been handled long ago.
 const FRESH_SECONDS: i64 = 60;
 
@@ -118,8 +120,10 @@ impl Inner {
 
     async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Standing> {
         let store = &self.services.store;
+        let mut pause = FIRST_LOOK;
         while charge.is_waited_for() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            pause = LOOK_EVERY.min(pause + pause / 4);
             let look = store.look(&seat.of, &charge.key, seat.turn, LEASE);
             match within(STORE_WITHIN, look).await {
                 Ok(Delivered::Held(held)) => {

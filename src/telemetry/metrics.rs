@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::api::ApiError;
@@ -22,6 +22,8 @@ pub struct Metrics {
     pub customer_service: CustomerServiceMetrics,
     /// Calls to the platform.
     pub api: ApiMetrics,
+    /// Calls to `FORWARD_URL`.
+    pub forward: ForwardMetrics,
     /// The token centre.
     pub credentials: CredentialMetrics,
     /// The store.
@@ -54,6 +56,7 @@ impl Metrics {
             messages: MessageMetrics::register(&registry)?,
             customer_service: CustomerServiceMetrics::register(&registry)?,
             api: ApiMetrics::register(&registry)?,
+            forward: ForwardMetrics::register(&registry)?,
             credentials: CredentialMetrics::register(&registry)?,
             store: StoreMetrics::register(&registry)?,
             http: HttpMetrics::register(&registry)?,
@@ -282,6 +285,73 @@ impl ApiMetrics {
         self.seconds
             .with_label_values(&[path])
             .observe(elapsed.as_secs_f64());
+    }
+}
+
+/// Calls to `FORWARD_URL`.
+#[derive(Clone, Debug)]
+pub struct ForwardMetrics {
+    calls: IntCounterVec,
+    retries: IntCounterVec,
+    dead_letters: IntCounterVec,
+    seconds: Histogram,
+}
+
+impl ForwardMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            calls: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_forward_calls_total",
+                    "Messages forwarded, by outcome: reply, nothing, later, or the cause of a failure.",
+                ),
+                &["outcome"],
+            )?,
+            retries: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_forward_retries_total",
+                    "Tries of a call that were followed by another, by cause.",
+                ),
+                &["cause"],
+            )?,
+            dead_letters: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_dead_letters_total",
+                    "Messages that were forwarded in vain, by cause.",
+                ),
+                &["cause"],
+            )?,
+            seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "offiaccount_forward_seconds",
+                    "Time from forwarding a message to its answer, all tries together.",
+                )
+                .buckets(vec![
+                    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 4.5, 10.0, 14.5, 30.0, 60.0,
+                ]),
+            )?,
+        };
+        registry.register(Box::new(this.calls.clone()))?;
+        registry.register(Box::new(this.retries.clone()))?;
+        registry.register(Box::new(this.dead_letters.clone()))?;
+        registry.register(Box::new(this.seconds.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a call that ended, by the word of its answer or its failure.
+    pub fn count_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.calls.with_label_values(&[outcome]).inc();
+        self.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a try that another follows.
+    pub fn count_retry(&self, cause: &'static str) {
+        self.retries.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a message that was forwarded in vain.
+    pub fn count_dead_letter(&self, cause: &'static str) {
+        self.dead_letters.with_label_values(&[cause]).inc();
     }
 }
 

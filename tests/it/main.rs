@@ -13,6 +13,7 @@ mod client;
 mod clients;
 mod customer_service;
 mod foreign;
+mod forward;
 mod helpers;
 mod jssdk;
 mod management;
