@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{Client, Skew, Transport};
 use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
+use crate::customer_service::CustomerService;
 use crate::jssdk::JsSdk;
 use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
@@ -141,6 +142,11 @@ impl Application {
         let services = Services {
             api: api.clone(),
             store: Arc::clone(&store),
+            customer_service: CustomerService::new(
+                api.clone(),
+                Arc::clone(&store),
+                metrics.customer_service.clone(),
+            ),
         };
         let ledger = Ledger::new(ledger::Parts {
             bot,

@@ -186,9 +186,10 @@ impl Ledger {
         Ok(answered)
     }
 
-    /// The number of messages under way.
-    pub fn running(&self) -> usize {
-        self.0.desks.len()
+    /// Sets the gauges of messages under way.
+    pub(crate) fn report(&self) {
+        let (handled, waiting) = self.0.desks.in_progress();
+        self.0.metrics.set_in_progress(handled, waiting);
     }
 
     /// Looks for what other instances have left, until the ledger is closed.

@@ -12,6 +12,7 @@
 //! - [`wechat`]: the wire protocol. Pure: no I/O, no clock, no hidden randomness.
 //! - [`ledger`]: one handling and one reply for each message.
 //! - [`bot`]: Koa-style middleware, router and handlers.
+//! - [`customer_service`]: what is said to a user outside of a reply, and when that may be.
 //! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
 //! - [`oauth`] and [`jssdk`]: sign-in, and signed configs for pages.
 //! - [`store`]: what is kept, as traits, and the two back ends SQLite and MongoDB.
@@ -23,6 +24,7 @@ pub mod app;
 pub mod bot;
 pub mod check;
 pub mod config;
+pub mod customer_service;
 pub mod jssdk;
 mod key_file;
 pub mod ledger;

@@ -227,13 +227,19 @@ fn network(error: reqwest::Error) -> ApiError {
     if error.is_timeout() {
         return ApiError::Timeout;
     }
+    let is_unreachable = error.is_connect();
     let error = error.without_url();
     // The innermost cause says more than "error sending request".
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    ApiError::Network(cause.to_string())
+    let cause = cause.to_string();
+    if is_unreachable {
+        ApiError::Unreachable(cause)
+    } else {
+        ApiError::Network(cause)
+    }
 }
 
 fn is_loopback(base_url: &str) -> bool {
@@ -296,7 +302,7 @@ mod tests {
             Transport::new("http://127.0.0.1:9".into(), Arc::default(), metrics).unwrap();
         let call = Call::get("/cgi-bin/token", &[("secret", "canary")]);
         let error = transport.send::<Value>(&call).await.unwrap_err();
-        assert!(matches!(error, ApiError::Network(_)), "{error:?}");
+        assert!(matches!(error, ApiError::Unreachable(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("canary"));
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::BotError;
 use super::session::Session;
 use crate::api::Client;
+use crate::customer_service::CustomerService;
 use crate::store::{SessionChange, Store};
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
@@ -35,6 +36,7 @@ struct Shared {
 pub(crate) struct Services {
     pub(crate) api: Client,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) customer_service: CustomerService,
 }
 
 impl std::fmt::Debug for Context {
@@ -93,6 +95,11 @@ impl Context {
     /// The account's API.
     pub fn api(&self) -> &Client {
         &self.shared.services.api
+    }
+
+    /// What is said to a user of the account's own accord: to this one or another, now or later.
+    pub fn customer_service(&self) -> &CustomerService {
+        &self.shared.services.customer_service
     }
 
     /// What the backend keeps.

@@ -79,9 +79,16 @@ impl Desks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of messages under way.
-    pub(super) fn len(&self) -> usize {
-        self.lock().tickets.len()
+    /// The number of messages that are being handled, and of those that wait for it.
+    pub(super) fn in_progress(&self) -> (usize, usize) {
+        let open = self.lock();
+        let desks = open.desks.values();
+        desks.fold((0, 0), |(handled, waiting), desk| {
+            (
+                handled + usize::from(desk.is_running),
+                waiting + desk.line.len() + desk.todo.len(),
+            )
+        })
     }
 
     /// The desks at which messages are handled or wait for it.

@@ -139,21 +139,13 @@ impl Inner {
                 .collect(),
         };
         for message in messages {
-            if let Err(error) = self.send_one(of, &message).await {
-                tracing::info!(error, "a late answer is no customer-service message");
+            let sending = self.services.customer_service.send(of, &message);
+            if let Err(error) = sending.await {
+                tracing::info!(%error, "a late answer is no customer-service message");
                 return false;
             }
         }
         tracing::info!("a late answer went out as a customer-service message");
         true
-    }
-
-    async fn send_one(&self, of: &OpenId, reply: &Reply) -> Result<(), String> {
-        let message = crate::api::CustomMessage::of(reply).map_err(|e| e.to_string())?;
-        self.services
-            .api
-            .send_custom(of, &message)
-            .await
-            .map_err(|e| e.to_string())
     }
 }

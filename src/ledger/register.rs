@@ -11,8 +11,8 @@ use super::desk::{Charge, Seat};
 use super::handle::Standing;
 use super::ticket::{Published, Ticket};
 use super::{Inner, LEASE, STORE_WITHIN, within};
-use crate::store::{Delivered, Delivery, StoreError, Trigger};
-use crate::wechat::Message;
+use crate::customer_service;
+use crate::store::{Delivered, Delivery, StoreError};
 
 /// How often a message that another instance handles is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -91,7 +91,7 @@ impl Inner {
             message: message.xml().into(),
             is_farewell: message.is_farewell(),
             may_be_old: age.abs() > FRESH_SECONDS,
-            opens: opens(message),
+            opens: customer_service::trigger(message),
         };
         let store = &self.services.store;
         within(
@@ -153,9 +153,4 @@ impl Inner {
             tracing::debug!(%error, "whether a reply was given was not noted");
         }
     }
-}
-
-/// Which window for customer-service messages it opens.
-fn opens(_message: &Message) -> Option<Trigger> {
-    None
 }

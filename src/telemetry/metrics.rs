@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::api::ApiError;
@@ -18,6 +18,8 @@ pub struct Metrics {
     registry: Registry,
     /// Messages and their handling.
     pub messages: MessageMetrics,
+    /// Customer-service messages.
+    pub customer_service: CustomerServiceMetrics,
     /// Calls to the platform.
     pub api: ApiMetrics,
     /// The token centre.
@@ -50,6 +52,7 @@ impl Metrics {
         registry.register(Box::new(clock_skew.clone()))?;
         Ok(Self {
             messages: MessageMetrics::register(&registry)?,
+            customer_service: CustomerServiceMetrics::register(&registry)?,
             api: ApiMetrics::register(&registry)?,
             credentials: CredentialMetrics::register(&registry)?,
             store: StoreMetrics::register(&registry)?,
@@ -87,6 +90,7 @@ pub struct MessageMetrics {
     late: IntCounterVec,
     refused: IntCounterVec,
     panics: IntCounter,
+    in_progress: IntGaugeVec,
 }
 
 impl MessageMetrics {
@@ -141,6 +145,13 @@ impl MessageMetrics {
                 "offiaccount_handler_panics_total",
                 "Handlers that panicked.",
             )?,
+            in_progress: IntGaugeVec::new(
+                Opts::new(
+                    "offiaccount_messages_in_progress",
+                    "Messages at this instance that are being handled, or wait for their turn.",
+                ),
+                &["state"],
+            )?,
         };
         registry.register(Box::new(this.handled.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
@@ -149,6 +160,7 @@ impl MessageMetrics {
         registry.register(Box::new(this.late.clone()))?;
         registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
+        registry.register(Box::new(this.in_progress.clone()))?;
         Ok(this)
     }
 
@@ -184,6 +196,42 @@ impl MessageMetrics {
     /// Counts a handler's panic.
     pub fn count_panic(&self) {
         self.panics.inc();
+    }
+
+    /// Sets the gauges of messages that are `handled` at the moment, and of those `waiting` behind one
+    /// of the same user.
+    pub fn set_in_progress(&self, handled: usize, waiting: usize) {
+        for (state, messages) in [("handled", handled), ("waiting", waiting)] {
+            self.in_progress
+                .with_label_values(&[state])
+                .set(i64::try_from(messages).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Customer-service messages.
+#[derive(Clone, Debug)]
+pub struct CustomerServiceMetrics {
+    messages: IntCounterVec,
+}
+
+impl CustomerServiceMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let messages = IntCounterVec::new(
+            Opts::new(
+                "offiaccount_customer_service_messages_total",
+                "Customer-service messages, by outcome. Refused and not allowed: mostly before any call.",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(messages.clone()))?;
+        Ok(Self { messages })
+    }
+
+    /// Counts a message: `sent`; `refused_window` or `refused_count` by the user's windows,
+    /// `not_allowed` to the account, `unsendable` by its kind; `failed`, or `unclear` without an answer.
+    pub fn count(&self, outcome: &'static str) {
+        self.messages.with_label_values(&[outcome]).inc();
     }
 }
 
@@ -226,7 +274,7 @@ impl ApiMetrics {
             None => "0".to_owned(),
             Some(ApiError::Refused { errcode, .. }) => errcode.to_string(),
             Some(ApiError::Timeout) => "timeout".to_owned(),
-            Some(ApiError::Network(_)) => "network".to_owned(),
+            Some(ApiError::Unreachable(_) | ApiError::Network(_)) => "network".to_owned(),
             Some(ApiError::Nonsense(_)) => "nonsense".to_owned(),
             Some(ApiError::Store(_)) => "store".to_owned(),
         };
