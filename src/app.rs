@@ -17,6 +17,7 @@ use crate::jssdk::JsSdk;
 use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
+use crate::rules::{self, Fault, Rules};
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
 use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
@@ -53,6 +54,9 @@ pub enum StartError {
         /// What is wrong with it.
         fault: String,
     },
+    /// The file of rules has changed since the settings were read, and is broken now.
+    #[error("REPLIES: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Rules(Vec<Fault>),
     /// A route or a pattern of the bot is wrong.
     #[error("the bot: {0}")]
     Bot(String),
@@ -69,6 +73,7 @@ pub struct Application {
     listener: TcpListener,
     addr: SocketAddr,
     backend: Arc<Backend>,
+    rules: Option<Arc<Rules>>,
 }
 
 impl std::fmt::Debug for Application {
@@ -103,7 +108,11 @@ impl Application {
         Self::build_with(config, bot, Some(Demo { simulator_url })).await
     }
 
-    async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {
+    async fn build_with(
+        config: Config,
+        mut bot: Bot,
+        demo: Option<Demo>,
+    ) -> Result<Self, StartError> {
         if demo.is_none() {
             for warning in config.warnings() {
                 tracing::warn!("{warning}");
@@ -139,6 +148,21 @@ impl Application {
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
+        let tasks = TaskTracker::new();
+        let mut rules = None;
+        if let Some(path) = config.replies {
+            let loaded = Rules::load(rules::Parts {
+                path,
+                api: api.clone(),
+                store: Arc::clone(&store),
+                skew: Arc::clone(&skew),
+                metrics: metrics.rules.clone(),
+                tasks: tasks.clone(),
+            });
+            let loaded = loaded.map_err(StartError::Rules)?;
+            bot = bot.ruled_by(Arc::clone(&loaded));
+            rules = Some(loaded);
+        }
         let services = Services {
             api: api.clone(),
             store: Arc::clone(&store),
@@ -147,6 +171,7 @@ impl Application {
                 Arc::clone(&store),
                 metrics.customer_service.clone(),
             ),
+            rules: rules.clone(),
         };
         let ledger = Ledger::new(ledger::Parts {
             bot,
@@ -185,13 +210,14 @@ impl Application {
             files: Files::new(config.site.static_dir),
             demo,
             verified: Occasionally::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             shutdown: CancellationToken::new(),
         };
         Ok(Self {
             listener,
             addr,
             backend: Arc::new(backend),
+            rules,
         })
     }
 
@@ -218,6 +244,7 @@ impl Application {
             backend.shutdown.clone(),
         ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));
+        let looking_after = self.rules.map(|rules| rules.look_after());
         backend.ledger.watch_for_overdue();
         tracing::info!(addr = %self.addr, public_url = backend.public_url.origin(), store = backend.store.name(), "serving");
 
@@ -226,6 +253,7 @@ impl Application {
         tracing::info!("shutting down: answering what is under way");
         backend.shutdown.cancel();
         collecting.abort();
+        drop(looking_after);
         if let Err(error) = serving.await {
             tracing::error!(%error, "the server ended early");
         }

@@ -29,6 +29,7 @@ pub use router::Route;
 
 use std::sync::Arc;
 
+use crate::rules::Rules;
 use crate::wechat::Reply;
 use router::Router;
 
@@ -119,6 +120,13 @@ impl Bot {
     #[must_use]
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.router.set_fallback(Arc::new(handler));
+        self
+    }
+
+    /// Has what no route fits answered by rules, before the fallback.
+    #[must_use]
+    pub(crate) fn ruled_by(mut self, rules: Arc<Rules>) -> Self {
+        self.router.set_rules(rules);
         self
     }
 

@@ -12,6 +12,7 @@
 //! - [`wechat`]: the wire protocol. Pure: no I/O, no clock, no hidden randomness.
 //! - [`ledger`]: one handling and one reply for each message.
 //! - [`bot`]: Koa-style middleware, router and handlers.
+//! - [`rules`]: answers without code, from a file.
 //! - [`customer_service`]: what is said to a user outside of a reply, and when that may be.
 //! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
 //! - [`oauth`] and [`jssdk`]: sign-in, and signed configs for pages.
@@ -31,6 +32,7 @@ pub mod ledger;
 pub mod oauth;
 mod privacy;
 pub mod receiver;
+pub mod rules;
 pub mod secret;
 mod server;
 pub mod simulator;

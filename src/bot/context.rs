@@ -13,6 +13,7 @@ use super::BotError;
 use super::session::Session;
 use crate::api::Client;
 use crate::customer_service::CustomerService;
+use crate::rules::Rules;
 use crate::store::{SessionChange, Store};
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     pub(crate) api: Client,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) customer_service: CustomerService,
+    pub(crate) rules: Option<Arc<Rules>>,
 }
 
 impl std::fmt::Debug for Context {
