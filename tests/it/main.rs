@@ -11,6 +11,7 @@ mod browser_simulator;
 mod cli;
 mod client;
 mod clients;
+mod customer_service;
 mod foreign;
 mod forward;
 mod helpers;
