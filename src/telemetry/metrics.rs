@@ -178,7 +178,8 @@ impl MessageMetrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, or `held` for none.
+    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, `held` for none, so that the
+    /// platform delivers again, `abandoned` for 503 as no reply comes from here, `shed` for too many.
     pub fn count_delivery(&self, answer: &'static str) {
         self.deliveries.with_label_values(&[answer]).inc();
     }
