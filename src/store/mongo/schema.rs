@@ -17,7 +17,6 @@ pub(super) const CREDENTIALS: &str = "credentials";
 pub(super) const USERS: &str = "users";
 pub(super) const SIGN_INS: &str = "sign_ins";
 pub(super) const SESSIONS: &str = "sessions";
-pub(super) const MESSAGES: &str = "messages";
 /// What is about the database itself.
 pub(super) const META: &str = "meta";
 
@@ -81,7 +80,6 @@ pub(super) async fn make(
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
         (SESSIONS, vec![ttl.clone(), openid]),
-        (MESSAGES, vec![ttl.clone()]),
     ] {
         for index in indexes {
             make_index(&database, &server, collection, index).await?;
