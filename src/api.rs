@@ -5,7 +5,10 @@
 //! it, and repeats what is safe to repeat.
 
 mod client;
+mod custom;
 mod error;
+mod form;
+mod media;
 mod number;
 mod skew;
 mod sns;
@@ -13,9 +16,13 @@ mod transport;
 mod user;
 
 pub use client::Client;
+pub use custom::{CustomMessage, Unsendable};
 pub use error::{ApiError, Class, advice};
+pub use form::File;
+pub use media::{MediaFault, MediaKind, TEMPORARY_MEDIA_LIVES, UploadedMedia};
 pub(crate) use number::Number;
 pub use skew::Skew;
 pub use sns::{SnsGrant, SnsProfile};
-pub use transport::{Call, Transport};
+pub(crate) use transport::is_loopback;
+pub use transport::{Body, Call, Transport};
 pub use user::{FollowerPage, Followers};

@@ -10,12 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Client, Skew, Transport};
-use crate::bot::Bot;
+use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
+use crate::customer_service::CustomerService;
+use crate::forward::Forwarder;
 use crate::jssdk::JsSdk;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
+use crate::reply_link::ReplyLinks;
+use crate::rules::{self, Fault, Rules};
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
 use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +56,9 @@ pub enum StartError {
         /// What is wrong with it.
         fault: String,
     },
+    /// The file of rules has changed since the settings were read, and is broken now.
+    #[error("REPLIES: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Rules(Vec<Fault>),
     /// A route or a pattern of the bot is wrong.
     #[error("the bot: {0}")]
     Bot(String),
@@ -68,6 +75,7 @@ pub struct Application {
     listener: TcpListener,
     addr: SocketAddr,
     backend: Arc<Backend>,
+    rules: Option<Arc<Rules>>,
 }
 
 impl std::fmt::Debug for Application {
@@ -102,7 +110,11 @@ impl Application {
         Self::build_with(config, bot, Some(Demo { simulator_url })).await
     }
 
-    async fn build_with(config: Config, bot: Bot, demo: Option<Demo>) -> Result<Self, StartError> {
+    async fn build_with(
+        config: Config,
+        mut bot: Bot,
+        demo: Option<Demo>,
+    ) -> Result<Self, StartError> {
         if demo.is_none() {
             for warning in config.warnings() {
                 tracing::warn!("{warning}");
@@ -134,19 +146,57 @@ impl Application {
             transport.clone(),
             Arc::clone(&store),
             vault.clone(),
-            owner.clone(),
+            owner,
             metrics.credentials.clone(),
         );
         let api = Client::new(transport.clone(), tokens.clone());
-        let ledger = Ledger::new(
+        let tasks = TaskTracker::new();
+        let reply_links = ReplyLinks::new(&vault, &public_url);
+        if let Some(forward) = &config.forward {
+            if bot.has_fallback() {
+                tracing::warn!("FORWARD_URL is set, so the bot's own fallback is never reached");
+            }
+            let metrics = metrics.forward.clone();
+            bot = bot.forwarding(Forwarder::new(
+                forward,
+                Arc::clone(&store),
+                tasks.clone(),
+                metrics,
+            )?);
+        }
+        let mut rules = None;
+        if let Some(path) = config.replies {
+            let loaded = Rules::load(rules::Parts {
+                path,
+                api: api.clone(),
+                store: Arc::clone(&store),
+                skew: Arc::clone(&skew),
+                metrics: metrics.rules.clone(),
+                tasks: tasks.clone(),
+            });
+            let loaded = loaded.map_err(StartError::Rules)?;
+            bot = bot.ruled_by(Arc::clone(&loaded));
+            rules = Some(loaded);
+        }
+        let services = Services {
+            api: api.clone(),
+            store: Arc::clone(&store),
+            customer_service: CustomerService::new(
+                api.clone(),
+                Arc::clone(&store),
+                metrics.customer_service.clone(),
+            ),
+            reply_links: reply_links.clone(),
+            rules: rules.clone(),
+        };
+        let ledger = Ledger::new(ledger::Parts {
             bot,
-            api.clone(),
-            Arc::clone(&store),
-            owner,
-            config.texts,
-            Arc::clone(&skew),
-            metrics.messages.clone(),
-        );
+            services: services.into(),
+            texts: config.texts,
+            slow_answers: config.slow_answers,
+            skew: Arc::clone(&skew),
+            metrics: metrics.messages.clone(),
+        });
         let oauth = OAuth::new(
             &config.account,
             config.platform.open_url.clone(),
@@ -166,6 +216,7 @@ impl Application {
             browser_key: BrowserKey::new(&key, key_previous),
             jssdk: JsSdk::new(config.account.app_id, jssdk_hosts, tokens),
             api,
+            reply_links,
             store,
             skew,
             metrics,
@@ -176,13 +227,14 @@ impl Application {
             files: Files::new(config.site.static_dir),
             demo,
             verified: Occasionally::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             shutdown: CancellationToken::new(),
         };
         Ok(Self {
             listener,
             addr,
             backend: Arc::new(backend),
+            rules,
         })
     }
 
@@ -209,6 +261,8 @@ impl Application {
             backend.shutdown.clone(),
         ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));
+        let looking_after = self.rules.map(|rules| rules.look_after());
+        backend.ledger.watch_for_overdue();
         tracing::info!(addr = %self.addr, public_url = backend.public_url.origin(), store = backend.store.name(), "serving");
 
         shutdown.await;
@@ -216,6 +270,7 @@ impl Application {
         tracing::info!("shutting down: answering what is under way");
         backend.shutdown.cancel();
         collecting.abort();
+        drop(looking_after);
         if let Err(error) = serving.await {
             tracing::error!(%error, "the server ended early");
         }

@@ -17,16 +17,21 @@
 mod chain;
 mod context;
 mod handler;
+mod handlers;
 mod router;
+mod session;
 
 pub(crate) use chain::Chain;
 pub use chain::{Middleware, Next};
 pub use context::Context;
+pub(crate) use context::Services;
 pub use handler::{BotError, BotResult, Handler, IntoReply};
 pub use router::Route;
 
 use std::sync::Arc;
 
+use crate::forward::Forwarder;
+use crate::rules::Rules;
 use crate::wechat::Reply;
 use router::Router;
 
@@ -120,6 +125,25 @@ impl Bot {
         self
     }
 
+    /// Has what no route fits answered by another program, before the fallback.
+    #[must_use]
+    pub(crate) fn forwarding(mut self, forwarder: Forwarder) -> Self {
+        self.router.set_forwarder(Arc::new(forwarder));
+        self
+    }
+
+    /// Whether a fallback stands where the forwarder leaves nothing to it.
+    pub(crate) fn has_fallback(&self) -> bool {
+        self.router.has_fallback()
+    }
+
+    /// Has what no route fits answered by rules, before the fallback.
+    #[must_use]
+    pub(crate) fn ruled_by(mut self, rules: Arc<Rules>) -> Self {
+        self.router.set_rules(rules);
+        self
+    }
+
     fn on(mut self, route: Route, handler: impl Handler) -> Self {
         self.router.add(route, Arc::new(handler));
         self
@@ -146,7 +170,13 @@ impl Bot {
 
 /// `Hello <Content>` to a text, nothing to the rest.
 fn hello(ctx: &Context) -> Reply {
-    ctx.text().map_or(Reply::None, |content| {
-        Reply::Text(format!("Hello {content}"))
-    })
+    let Some(content) = ctx.text() else {
+        return Reply::None;
+    };
+    // An echo is cut and not said in parts: nobody waits for the rest of what he wrote himself.
+    let (reply, cuts) = Reply::Text(format!("Hello {content}")).fitted(false);
+    for cut in cuts {
+        tracing::warn!("{cut}");
+    }
+    reply
 }

@@ -12,9 +12,11 @@ use crate::store::StoreKey;
 use crate::wechat::crypto::EncodingAesKey;
 use crate::wechat::id::AppId;
 
+mod forward;
 mod read;
 mod settings;
 
+pub use forward::{Forward, ForwardUrl};
 pub use settings::Settings;
 
 use read::{Faults, parse_http_url};
@@ -32,8 +34,14 @@ pub struct Config {
     pub store: Store,
     /// The bearer token of the management routes. Without one they answer 403.
     pub admin_token: Option<Secret>,
+    /// The file of reply rules.
+    pub replies: Option<PathBuf>,
     /// What the bot says when it has no answer.
     pub texts: Texts,
+    /// What becomes of answers that are not ready in time.
+    pub slow_answers: SlowAnswers,
+    /// Where messages go that nothing here answers.
+    pub forward: Option<Forward>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -178,6 +186,29 @@ pub struct Texts {
     pub thinking: Option<String>,
 }
 
+/// What becomes of an answer that is not ready within the delivery of its message. The steps are taken
+/// in this order; by default all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowAnswers {
+    /// `hold`: the first and the second delivery are left without an answer, so that the platform
+    /// delivers again, and a retry can carry it. Without, the first delivery is answered in any case.
+    pub hold: bool,
+    /// `customer_service`: it is sent as a customer-service message, if the account may.
+    pub customer_service: bool,
+    /// `keep`: it is given with the user's next message.
+    pub keep: bool,
+}
+
+impl Default for SlowAnswers {
+    fn default() -> Self {
+        Self {
+            hold: true,
+            customer_service: true,
+            keep: true,
+        }
+    }
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -258,6 +289,13 @@ impl Config {
             warnings.push(
                 "PUBLIC_URL is not set: sign-in links will point at this machine alone".into(),
             );
+        }
+        if self
+            .forward
+            .as_ref()
+            .is_some_and(|forward| forward.key.is_short())
+        {
+            warnings.push("FORWARD_SECRET is under 24 bytes: whoever guesses it can forge messages to your program (make one: echo whsec_$(openssl rand -base64 32))".into());
         }
         warnings
     }
@@ -397,11 +435,13 @@ mod tests {
         let settings = Settings {
             wechat_appid: Some("wxshort".into()),
             wechat_token: Some("abc".into()),
+            forward_url: Some("http://127.0.0.1:5000/".into()),
+            forward_secret: Some("short".into()),
             ..valid()
         };
         assert_eq!(
             Config::from_settings(&settings).unwrap().warnings().len(),
-            4
+            5
         );
     }
 }

@@ -12,6 +12,9 @@
 //! - [`wechat`]: the wire protocol. Pure: no I/O, no clock, no hidden randomness.
 //! - [`ledger`]: one handling and one reply for each message.
 //! - [`bot`]: Koa-style middleware, router and handlers.
+//! - [`rules`]: answers without code, from a file.
+//! - [`customer_service`]: what is said to a user outside of a reply, and when that may be.
+//! - [`forward`]: what goes to a program of the owner's, and [`reply_link`], where its late replies come.
 //! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
 //! - [`oauth`] and [`jssdk`]: sign-in, and signed configs for pages.
 //! - [`store`]: what is kept, as traits, and the two back ends SQLite and MongoDB.
@@ -23,12 +26,16 @@ pub mod app;
 pub mod bot;
 pub mod check;
 pub mod config;
+pub mod customer_service;
+pub mod forward;
 pub mod jssdk;
 mod key_file;
 pub mod ledger;
 pub mod oauth;
 mod privacy;
 pub mod receiver;
+pub mod reply_link;
+pub mod rules;
 pub mod secret;
 mod server;
 pub mod simulator;

@@ -15,11 +15,13 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(6),
 ];
 
-/// Removes what is stored about the user if this event demands it.
-pub(crate) async fn forget_if_demanded(store: &dyn Store, message: &Message) {
-    if let Some(open_id) = demanded_by(message) {
-        forget(store, &open_id).await;
+/// Removes what is stored about the user if this event demands it. Returns whether it does.
+pub(crate) async fn forget_if_demanded(store: &dyn Store, message: &Message) -> bool {
+    let demanded = demanded_by(message);
+    if let Some(open_id) = &demanded {
+        forget(store, open_id).await;
     }
+    demanded.is_some()
 }
 
 fn demanded_by(message: &Message) -> Option<OpenId> {

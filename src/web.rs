@@ -12,6 +12,7 @@ use crate::jssdk::JsSdk;
 use crate::ledger::Ledger;
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
+use crate::reply_link::{self, ReplyLinks};
 use crate::secret::Secret;
 use crate::store::Store;
 use crate::telemetry::Occasionally;
@@ -27,6 +28,7 @@ mod jssdk;
 mod management;
 mod oauth;
 mod pages;
+mod replies;
 mod request;
 mod route;
 mod trace;
@@ -45,6 +47,7 @@ pub(crate) struct Backend {
     pub(crate) oauth: OAuth,
     pub(crate) browser_key: BrowserKey,
     pub(crate) jssdk: JsSdk,
+    pub(crate) reply_links: ReplyLinks,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) skew: Arc<Skew>,
     pub(crate) metrics: Metrics,
@@ -108,6 +111,10 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
             route("/getFollowers", "GET, HEAD", get(management::get_followers)),
         )
         .at(
+            reply_link::PATH,
+            route(reply_link::PATH, "POST", post(replies::take)),
+        )
+        .at(
             "/healthz",
             route("/healthz", "GET, HEAD", get(health::healthz)),
         )
@@ -123,5 +130,6 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         .at("/*path", route("/*", "GET, HEAD", pages::home_or_file))
         .data(Arc::clone(&backend))
         .around(error::catch_panic)
+        .around(replies::refuse_loop)
         .around(trace::trace)
 }

@@ -16,8 +16,11 @@ pub enum ApiError {
     /// No answer within the deadline.
     #[error("WeChat did not answer in time")]
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection could be made: nobody has seen the call.
     #[error("WeChat can't be reached: {0}")]
+    Unreachable(String),
+    /// The connection broke. What was sent may have taken effect.
+    #[error("the connection to WeChat broke: {0}")]
     Network(String),
     /// An answer that is not what the platform's documents promise.
     #[error("WeChat answered nonsense: {0}")]
@@ -57,7 +60,11 @@ impl ApiError {
     pub fn class(&self) -> Class {
         match self {
             Self::Refused { errcode, .. } => class(*errcode),
-            Self::Timeout | Self::Network(_) | Self::Nonsense(_) | Self::Store(_) => Class::Retry,
+            Self::Timeout
+            | Self::Unreachable(_)
+            | Self::Network(_)
+            | Self::Nonsense(_)
+            | Self::Store(_) => Class::Retry,
         }
     }
 

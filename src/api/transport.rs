@@ -7,6 +7,7 @@ use reqwest::{Method, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::form::File;
 use super::{ApiError, Skew};
 use crate::telemetry::metrics::ApiMetrics;
 
@@ -24,10 +25,19 @@ pub struct Call<'a> {
     pub path: &'static str,
     /// Parameters of the query, without the token.
     pub query: Vec<(&'a str, &'a str)>,
-    /// The JSON body of a POST.
-    pub body: Option<Value>,
+    /// The body of a POST.
+    pub body: Option<Body>,
     /// How long it may take in all.
     pub deadline: Duration,
+}
+
+/// What a POST carries.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// JSON.
+    Json(Value),
+    /// A form with one file.
+    File(File),
 }
 
 impl<'a> Call<'a> {
@@ -48,8 +58,17 @@ impl<'a> Call<'a> {
             method: Method::POST,
             path,
             query: vec![],
-            body: Some(body),
+            body: Some(Body::Json(body)),
             deadline: Duration::from_secs(5),
+        }
+    }
+
+    /// A POST of a file with the usual deadline of 5 s.
+    pub fn upload(path: &'static str, query: &[(&'a str, &'a str)], file: File) -> Self {
+        Self {
+            method: Method::POST,
+            body: Some(Body::File(file)),
+            ..Self::get(path, query)
         }
     }
 
@@ -83,7 +102,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("offiaccount/", env!("CARGO_PKG_VERSION")));
         // A proxy of the environment is for the way out; a simulator on this machine is not behind it.
-        if is_loopback(&base_url) {
+        if url::Url::parse(&base_url).is_ok_and(|url| is_loopback(&url)) {
             builder = builder.no_proxy();
         }
         Ok(Self {
@@ -125,10 +144,18 @@ impl Transport {
             )
             .query(&call.query);
         if let Some(body) = &call.body {
-            // Raw UTF-8: several calls refuse \uXXXX escapes (40033), and serde_json makes none.
+            let (content_type, body) = match body {
+                // Raw UTF-8: several calls refuse \uXXXX escapes (40033), and serde_json makes none of
+                // what can be shown.
+                Body::Json(json) => (
+                    "application/json; charset=utf-8".to_owned(),
+                    json.to_string().into_bytes(),
+                ),
+                Body::File(file) => file.to_form(&hex::encode(rand::random::<[u8; 16]>())),
+            };
             request = request
-                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(body.to_string());
+                .header(header::CONTENT_TYPE, content_type)
+                .body(body);
         }
         let mut response = request.send().await.map_err(network)?;
         if let Some(date) = response
@@ -200,22 +227,29 @@ fn network(error: reqwest::Error) -> ApiError {
     if error.is_timeout() {
         return ApiError::Timeout;
     }
+    let is_unreachable = error.is_connect();
     let error = error.without_url();
     // The innermost cause says more than "error sending request".
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    ApiError::Network(cause.to_string())
+    let cause = cause.to_string();
+    if is_unreachable {
+        ApiError::Unreachable(cause)
+    } else {
+        ApiError::Network(cause)
+    }
 }
 
-fn is_loopback(base_url: &str) -> bool {
-    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
+/// Whether a URL is of this machine.
+pub(crate) fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +303,7 @@ mod tests {
             Transport::new("http://127.0.0.1:9".into(), Arc::default(), metrics).unwrap();
         let call = Call::get("/cgi-bin/token", &[("secret", "canary")]);
         let error = transport.send::<Value>(&call).await.unwrap_err();
-        assert!(matches!(error, ApiError::Network(_)), "{error:?}");
+        assert!(matches!(error, ApiError::Unreachable(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("canary"));
     }
 }

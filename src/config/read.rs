@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
-    Account, Config, LogFormat, Platform, PublicUrl, Settings, Site, Store, Texts, TokenMode,
+    Account, Config, Forward, ForwardUrl, LogFormat, Platform, PublicUrl, Settings, Site,
+    SlowAnswers, Store, Texts, TokenMode,
 };
+use crate::forward::SigningKey;
+use crate::rules;
 use crate::secret::Secret;
 use crate::store::{self, StoreKey};
 use crate::wechat::crypto::EncodingAesKey;
@@ -35,17 +38,21 @@ impl Faults {
             fits.then(|| Secret::new(text))
                 .ok_or_else(|| "expected visible ASCII without blanks".into())
         });
+        let forward = self.forward(settings, site.as_ref());
         let log_format = self.optional("LOG_FORMAT", &settings.log_format, |text| match text {
             "pretty" => Ok(LogFormat::Pretty),
             "json" => Ok(LogFormat::Json),
             _ => Err("expected `pretty` or `json`".into()),
         });
+        let replies = self.replies(settings);
         let texts = Texts {
             fallback: given(&settings.fallback_text)
                 .unwrap_or(FALLBACK_TEXT)
                 .to_owned(),
             thinking: given(&settings.thinking_text).map(str::to_owned),
         };
+        let slow_answers =
+            self.optional("SLOW_ANSWERS", &settings.slow_answers, parse_slow_answers);
         let log_format = log_format.unwrap_or_default();
         Some(Config {
             account: account?,
@@ -53,7 +60,10 @@ impl Faults {
             site: site?,
             store: store?,
             admin_token,
+            replies,
             texts,
+            slow_answers: slow_answers.unwrap_or_default(),
+            forward,
             log_format,
         })
     }
@@ -197,6 +207,41 @@ impl Faults {
         })
     }
 
+    /// Both or neither: without a secret anybody could forge what is forwarded.
+    fn forward(&mut self, settings: &Settings, site: Option<&Site>) -> Option<Forward> {
+        let url = self.optional("FORWARD_URL", &settings.forward_url, |text| {
+            let url = ForwardUrl::parse(text)?;
+            if site.is_some_and(|site| url.is_of(site)) {
+                return Err("leads back here, as PUBLIC_URL or LISTEN say; expected the address of the program that answers".into());
+            }
+            Ok(url)
+        });
+        let key = self.optional("FORWARD_SECRET", &settings.forward_secret, |text| {
+            SigningKey::parse(text).ok_or_else(|| {
+                "expected `whsec_` and base64, or any other text (make one: echo whsec_$(openssl rand -base64 32))".into()
+            })
+        });
+        match (given(&settings.forward_url), given(&settings.forward_secret)) {
+            (Some(_), None) => self.0.push("FORWARD_SECRET: is missing; what goes to FORWARD_URL is signed with it (make one: echo whsec_$(openssl rand -base64 32))".into()),
+            (None, Some(_)) => self.0.push("FORWARD_URL: is missing; FORWARD_SECRET is set, so set both or neither".into()),
+            _ => {}
+        }
+        Some(Forward {
+            url: url?,
+            key: key?,
+        })
+    }
+
+    /// Each fault of the file is one of the settings: all are told before anything starts.
+    fn replies(&mut self, settings: &Settings) -> Option<PathBuf> {
+        let path = PathBuf::from(given(&settings.replies)?);
+        if let Err(faults) = rules::read(&path).rules {
+            let faults = faults.iter().map(|fault| format!("REPLIES: {fault}"));
+            self.0.extend(faults);
+        }
+        Some(path)
+    }
+
     fn required<T>(
         &mut self,
         name: &str,
@@ -232,6 +277,31 @@ fn given(value: &Option<String>) -> Option<&str> {
         .as_deref()
         .map(str::trim)
         .filter(|text| !text.is_empty())
+}
+
+fn parse_slow_answers(text: &str) -> Result<SlowAnswers, String> {
+    let mut steps = SlowAnswers {
+        hold: false,
+        customer_service: false,
+        keep: false,
+    };
+    if text == "none" {
+        return Ok(steps);
+    }
+    for step in text.split(',') {
+        match step.trim() {
+            "hold" => steps.hold = true,
+            "customer_service" => steps.customer_service = true,
+            "keep" => steps.keep = true,
+            _ => {
+                return Err(
+                    "expected `none`, or some of `hold`, `customer_service` and `keep`, by commas"
+                        .into(),
+                );
+            }
+        }
+    }
+    Ok(steps)
 }
 
 fn parse_token(text: &str) -> Result<Secret, String> {

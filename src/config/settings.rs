@@ -62,10 +62,18 @@ settings! {
     wechat_open_url = "WECHAT_OPEN_URL", value_name = "URL";
     /// The JS-SDK script that the demo page loads. Default: WeChat's jweixin-1.6.0.js.
     wechat_jssdk_url = "WECHAT_JSSDK_URL", value_name = "URL";
+    /// A TOML file of reply rules; read again when it changes. Default: none.
+    replies = "REPLIES", value_name = "FILE";
     /// What the bot says when a handler fails. Default: 抱歉，暂时无法回答，请稍后再试。
     fallback_text = "FALLBACK_TEXT";
     /// Said by the last delivery of a message whose answer is still in the making. Default: nothing.
     thinking_text = "THINKING_TEXT";
+    /// What becomes of answers that take over 4.4 s: some of `hold`, `customer_service` and `keep`, by commas, or `none`. Default: all three.
+    slow_answers = "SLOW_ANSWERS", value_name = "STEPS";
+    /// Messages that nothing here answers go there as signed JSON. Default: nowhere.
+    forward_url = "FORWARD_URL", value_name = "URL";
+    /// Signs what is forwarded: `whsec_` and base64, or any text taken as its bytes. Required with FORWARD_URL.
+    forward_secret = "FORWARD_SECRET", value_name = "SECRET";
     /// A folder whose files are served first: put MP_verify_*.txt there. Default: ./static if it is there.
     static_dir = "STATIC_DIR", value_name = "DIR";
     /// `pretty` (default) or `json`. Levels: RUST_LOG.

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::api::ApiError;
@@ -18,8 +18,14 @@ pub struct Metrics {
     registry: Registry,
     /// Messages and their handling.
     pub messages: MessageMetrics,
+    /// Customer-service messages.
+    pub customer_service: CustomerServiceMetrics,
+    /// The rules of `REPLIES`.
+    pub rules: RuleMetrics,
     /// Calls to the platform.
     pub api: ApiMetrics,
+    /// Calls to `FORWARD_URL`.
+    pub forward: ForwardMetrics,
     /// The token centre.
     pub credentials: CredentialMetrics,
     /// The store.
@@ -50,7 +56,10 @@ impl Metrics {
         registry.register(Box::new(clock_skew.clone()))?;
         Ok(Self {
             messages: MessageMetrics::register(&registry)?,
+            customer_service: CustomerServiceMetrics::register(&registry)?,
+            rules: RuleMetrics::register(&registry)?,
             api: ApiMetrics::register(&registry)?,
+            forward: ForwardMetrics::register(&registry)?,
             credentials: CredentialMetrics::register(&registry)?,
             store: StoreMetrics::register(&registry)?,
             http: HttpMetrics::register(&registry)?,
@@ -84,8 +93,10 @@ pub struct MessageMetrics {
     seconds: HistogramVec,
     deliveries: IntCounterVec,
     repeats: IntCounterVec,
+    late: IntCounterVec,
     refused: IntCounterVec,
     panics: IntCounter,
+    in_progress: IntGaugeVec,
 }
 
 impl MessageMetrics {
@@ -122,6 +133,13 @@ impl MessageMetrics {
                 ),
                 &["found"],
             )?,
+            late: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_late_answers_total",
+                    "Answers that no delivery of their message carried, by the step that they took.",
+                ),
+                &["step"],
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "offiaccount_deliveries_refused_total",
@@ -133,13 +151,22 @@ impl MessageMetrics {
                 "offiaccount_handler_panics_total",
                 "Handlers that panicked.",
             )?,
+            in_progress: IntGaugeVec::new(
+                Opts::new(
+                    "offiaccount_messages_in_progress",
+                    "Messages at this instance that are being handled, or wait for their turn.",
+                ),
+                &["state"],
+            )?,
         };
         registry.register(Box::new(this.handled.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
         registry.register(Box::new(this.deliveries.clone()))?;
         registry.register(Box::new(this.repeats.clone()))?;
+        registry.register(Box::new(this.late.clone()))?;
         registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
+        registry.register(Box::new(this.in_progress.clone()))?;
         Ok(this)
     }
 
@@ -151,7 +178,8 @@ impl MessageMetrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, or `held` for none.
+    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, `held` for none, so that the
+    /// platform delivers again, `abandoned` for 503 as no reply comes from here, `shed` for too many.
     pub fn count_delivery(&self, answer: &'static str) {
         self.deliveries.with_label_values(&[answer]).inc();
     }
@@ -162,6 +190,11 @@ impl MessageMetrics {
         self.repeats.with_label_values(&[how]).inc();
     }
 
+    /// Counts an answer that no delivery of its message carried, by the step that it took.
+    pub fn count_late(&self, step: &'static str) {
+        self.late.with_label_values(&[step]).inc();
+    }
+
     /// Counts a delivery that was refused.
     pub fn count_refused(&self, cause: &'static str) {
         self.refused.with_label_values(&[cause]).inc();
@@ -170,6 +203,89 @@ impl MessageMetrics {
     /// Counts a handler's panic.
     pub fn count_panic(&self) {
         self.panics.inc();
+    }
+
+    /// Sets the gauges of messages that are `handled` at the moment, and of those `waiting` behind one
+    /// of the same user.
+    pub fn set_in_progress(&self, handled: usize, waiting: usize) {
+        for (state, messages) in [("handled", handled), ("waiting", waiting)] {
+            self.in_progress
+                .with_label_values(&[state])
+                .set(i64::try_from(messages).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Customer-service messages.
+#[derive(Clone, Debug)]
+pub struct CustomerServiceMetrics {
+    messages: IntCounterVec,
+}
+
+impl CustomerServiceMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let messages = IntCounterVec::new(
+            Opts::new(
+                "offiaccount_customer_service_messages_total",
+                "Customer-service messages, by outcome. Refused and not allowed: mostly before any call.",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(messages.clone()))?;
+        Ok(Self { messages })
+    }
+
+    /// Counts a message: `sent`; `refused_window` or `refused_count` by the user's windows,
+    /// `not_allowed` to the account, `unsendable` by its kind; `failed`, or `unclear` without an answer.
+    pub fn count(&self, outcome: &'static str) {
+        self.messages.with_label_values(&[outcome]).inc();
+    }
+}
+
+/// The rules of `REPLIES`.
+#[derive(Clone, Debug)]
+pub struct RuleMetrics {
+    fits: IntCounterVec,
+    reloads: IntCounterVec,
+}
+
+impl RuleMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            fits: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_rule_fits_total",
+                    "Messages that a rule fitted, by the rule's name or number.",
+                ),
+                &["rule"],
+            )?,
+            reloads: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_rules_reloads_total",
+                    "Changes of the file of rules: ok, or failed and the last good rules stayed.",
+                ),
+                &["outcome"],
+            )?,
+        };
+        registry.register(Box::new(this.fits.clone()))?;
+        registry.register(Box::new(this.reloads.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a message that a rule fitted. The rules are those of one file, so their names are few.
+    pub fn count_fit(&self, rule: &str) {
+        self.fits.with_label_values(&[rule]).inc();
+    }
+
+    /// Lets go of a rule that is gone from the file.
+    pub fn forget(&self, rule: &str) {
+        // It may never have fitted.
+        let _ = self.fits.remove_label_values(&[rule]);
+    }
+
+    /// Counts a change of the file: `ok` or `failed`.
+    pub fn count_reload(&self, outcome: &'static str) {
+        self.reloads.with_label_values(&[outcome]).inc();
     }
 }
 
@@ -212,7 +328,7 @@ impl ApiMetrics {
             None => "0".to_owned(),
             Some(ApiError::Refused { errcode, .. }) => errcode.to_string(),
             Some(ApiError::Timeout) => "timeout".to_owned(),
-            Some(ApiError::Network(_)) => "network".to_owned(),
+            Some(ApiError::Unreachable(_) | ApiError::Network(_)) => "network".to_owned(),
             Some(ApiError::Nonsense(_)) => "nonsense".to_owned(),
             Some(ApiError::Store(_)) => "store".to_owned(),
         };
@@ -220,6 +336,73 @@ impl ApiMetrics {
         self.seconds
             .with_label_values(&[path])
             .observe(elapsed.as_secs_f64());
+    }
+}
+
+/// Calls to `FORWARD_URL`.
+#[derive(Clone, Debug)]
+pub struct ForwardMetrics {
+    calls: IntCounterVec,
+    retries: IntCounterVec,
+    dead_letters: IntCounterVec,
+    seconds: Histogram,
+}
+
+impl ForwardMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            calls: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_forward_calls_total",
+                    "Messages forwarded, by outcome: reply, nothing, later, or the cause of a failure.",
+                ),
+                &["outcome"],
+            )?,
+            retries: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_forward_retries_total",
+                    "Tries of a call that were followed by another, by cause.",
+                ),
+                &["cause"],
+            )?,
+            dead_letters: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_dead_letters_total",
+                    "Messages that were forwarded in vain, by cause.",
+                ),
+                &["cause"],
+            )?,
+            seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "offiaccount_forward_seconds",
+                    "Time from forwarding a message to its answer, all tries together.",
+                )
+                .buckets(vec![
+                    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 4.5, 10.0, 14.5, 30.0, 60.0,
+                ]),
+            )?,
+        };
+        registry.register(Box::new(this.calls.clone()))?;
+        registry.register(Box::new(this.retries.clone()))?;
+        registry.register(Box::new(this.dead_letters.clone()))?;
+        registry.register(Box::new(this.seconds.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a call that ended, by the word of its answer or its failure.
+    pub fn count_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.calls.with_label_values(&[outcome]).inc();
+        self.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a try that another follows.
+    pub fn count_retry(&self, cause: &'static str) {
+        self.retries.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a message that was forwarded in vain.
+    pub fn count_dead_letter(&self, cause: &'static str) {
+        self.dead_letters.with_label_values(&[cause]).inc();
     }
 }
 

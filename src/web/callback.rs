@@ -81,8 +81,8 @@ pub(super) async fn receive(
                 None => text("success".to_owned()),
             },
         ),
-        // Nobody is listening any more.
-        Answer::HungUp => Ok(StatusCode::SERVICE_UNAVAILABLE.into()),
+        // Nobody is listening any more, or nothing was noted: the platform delivers again.
+        Answer::HungUp | Answer::Busy => Ok(StatusCode::SERVICE_UNAVAILABLE.into()),
     }
 }
 

@@ -153,7 +153,7 @@ impl From<ApiError> for Problem {
                 "wechat_nonsense",
                 "WeChat's answer can't be read",
             ),
-            ApiError::Network(_) => (
+            ApiError::Unreachable(_) | ApiError::Network(_) => (
                 StatusCode::BAD_GATEWAY,
                 "wechat_unreachable",
                 "WeChat can't be reached",

@@ -67,6 +67,7 @@ pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Respons
 #[handler]
 pub(super) fn metrics(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
     backend.api.tokens().report(&backend.metrics.credentials);
+    backend.ledger.report();
     match backend.metrics.encode(backend.skew.seconds()) {
         Ok(text) => Ok(Response::builder()
             .header(

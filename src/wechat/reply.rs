@@ -125,6 +125,33 @@ impl Reply {
         }
     }
 
+    /// The uploaded file that it shows, if it is one of these kinds.
+    pub fn media_id(&self) -> Option<&str> {
+        match self {
+            Self::Image { media_id } | Self::Voice { media_id } | Self::Video { media_id, .. } => {
+                Some(media_id)
+            }
+            Self::Music { thumb_media_id, .. } => thumb_media_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same reply with another uploaded file; with none, if it shows none.
+    #[must_use]
+    pub fn with_media_id(mut self, new: String) -> Self {
+        match &mut self {
+            Self::Image { media_id } | Self::Voice { media_id } | Self::Video { media_id, .. } => {
+                *media_id = new;
+            }
+            Self::Music {
+                thumb_media_id: Some(media_id),
+                ..
+            } => *media_id = new,
+            _ => {}
+        }
+        self
+    }
+
     /// WeChat's `MsgType`, `None` where there is no reply.
     pub fn msg_type(&self) -> Option<&'static str> {
         Some(match self {
@@ -283,6 +310,25 @@ fn boundary_within(text: &str, limit: usize) -> usize {
         .rev()
         .find(|&at| text.is_char_boundary(at))
         .unwrap_or(0)
+}
+
+/// A text in parts of at most [`MAX_TEXT_BYTES`], at borders of characters; at the end of a line where
+/// one is near. Together they are the text.
+pub fn split_text(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let most = boundary_within(rest, MAX_TEXT_BYTES);
+        let line_end = rest[..most].rfind('\n').map(|at| at + 1);
+        let at = line_end
+            .filter(|&at| most < rest.len() && at > MAX_TEXT_BYTES * 3 / 4)
+            .unwrap_or(most);
+        let (part, after) = rest.split_at(at);
+        rest = after;
+        Some(part)
+    })
 }
 
 impl From<String> for Reply {

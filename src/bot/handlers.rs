@@ -1,0 +1,3 @@
+//! What answers behind the program's own routes.
+
+mod forward;

@@ -1,0 +1,293 @@
+//! What this instance has under way: the messages, and the users whose messages they are.
+//!
+//! Each user has a desk while anything of his is under way here. New messages stand in line at it, are
+//! registered with the store in the order of their arrival, and are handled one by one.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ticket::Ticket;
+use crate::store::{Digest, MOST_WAITING, Turn, Waiting};
+use crate::wechat::id::OpenId;
+
+/// Messages under way at one instance. More are shed: each holds its text and a task.
+const MOST_MESSAGES: usize = 16_384;
+
+/// All desks of this instance.
+#[derive(Default)]
+pub(super) struct Desks(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    /// With the number of their charges.
+    tickets: HashMap<Digest, (Arc<Ticket>, usize)>,
+    desks: HashMap<OpenId, Desk>,
+}
+
+/// One user's.
+#[derive(Default)]
+struct Desk {
+    turn: Turn,
+    /// Those who work at it. With the last it goes.
+    seats: usize,
+    /// Messages that the store does not know yet.
+    line: VecDeque<Charge>,
+    is_registering: bool,
+    /// Messages to be handled.
+    todo: VecDeque<Todo>,
+    is_running: bool,
+    /// What was put on `todo` since the desk was opened: a list of the store's that is older than the
+    /// end of a handling must not begin it anew.
+    noted: HashSet<Digest>,
+    /// The last that was delivered here is that the user has left.
+    has_left: bool,
+}
+
+/// A message to be handled.
+pub(super) enum Todo {
+    /// The store knows it. With its charge where it was delivered here.
+    Registered(Waiting, Option<Charge>),
+    /// The store is away.
+    Unregistered(Charge),
+}
+
+/// What a delivery found.
+pub(super) enum Entered {
+    /// Its message is under way.
+    Joined(Arc<Ticket>),
+    /// It is the first here, and stands in line. With a seat, if the caller is to begin registering.
+    New(Arc<Ticket>, Option<Seat>),
+    /// Too much is under way.
+    Full,
+}
+
+/// Whoever has it sees to the message. When the last one is done, by a panic too, it is no longer under
+/// way here: a delivery of it asks the store.
+pub(super) struct Charge {
+    desks: Arc<Desks>,
+    ticket: Arc<Ticket>,
+}
+
+/// A place at a desk, which is open while there is one.
+pub(super) struct Seat {
+    desks: Arc<Desks>,
+    pub(super) of: OpenId,
+    pub(super) turn: Turn,
+}
+
+impl Desks {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of messages that are being handled, and of those that wait for it.
+    pub(super) fn in_progress(&self) -> (usize, usize) {
+        let open = self.lock();
+        let desks = open.desks.values();
+        desks.fold((0, 0), |(handled, waiting), desk| {
+            (
+                handled + usize::from(desk.is_running),
+                waiting + desk.line.len() + desk.todo.len(),
+            )
+        })
+    }
+
+    /// The desks at which messages are handled or wait for it.
+    pub(super) fn busy(&self) -> Vec<(OpenId, Turn)> {
+        let open = self.lock();
+        let busy = open
+            .desks
+            .iter()
+            .filter(|(_, desk)| desk.is_running || desk.is_registering);
+        busy.map(|(of, desk)| (of.clone(), desk.turn)).collect()
+    }
+
+    /// Joins the message that is under way, or puts a new one in line.
+    pub(super) fn enter(self: &Arc<Self>, ticket: Arc<Ticket>, of: &OpenId) -> Entered {
+        let mut open = self.lock();
+        if let Some((ticket, _)) = open.tickets.get(&ticket.key) {
+            return Entered::Joined(Arc::clone(ticket));
+        }
+        let in_line = open.desks.get(of).map_or(0, |desk| desk.line.len());
+        if open.tickets.len() >= MOST_MESSAGES || in_line >= MOST_WAITING {
+            return Entered::Full;
+        }
+        let charge = self.charge_in(&mut open, Arc::clone(&ticket));
+        let desk = open.desks.entry(of.clone()).or_default();
+        desk.has_left = ticket.message.is_farewell();
+        desk.line.push_back(charge);
+        if desk.is_registering {
+            return Entered::New(ticket, None);
+        }
+        desk.is_registering = true;
+        desk.seats += 1;
+        let turn = desk.turn;
+        drop(open);
+        let seat = Seat {
+            desks: Arc::clone(self),
+            of: of.clone(),
+            turn,
+        };
+        Entered::New(ticket, Some(seat))
+    }
+
+    /// A place at a user's desk.
+    pub(super) fn seat(self: &Arc<Self>, of: &OpenId) -> Seat {
+        let mut open = self.lock();
+        let desk = open.desks.entry(of.clone()).or_default();
+        desk.seats += 1;
+        Seat {
+            desks: Arc::clone(self),
+            of: of.clone(),
+            turn: desk.turn,
+        }
+    }
+
+    /// The message, if it is under way.
+    pub(super) fn find(&self, key: &Digest) -> Option<Arc<Ticket>> {
+        let open = self.lock();
+        open.tickets.get(key).map(|(ticket, _)| Arc::clone(ticket))
+    }
+
+    /// A charge of the message: of the one under way, or of this one from now on.
+    pub(super) fn charge(self: &Arc<Self>, ticket: Arc<Ticket>) -> Charge {
+        self.charge_in(&mut self.lock(), ticket)
+    }
+
+    fn charge_in(self: &Arc<Self>, open: &mut Open, ticket: Arc<Ticket>) -> Charge {
+        let (ticket, charges) = open.tickets.entry(ticket.key).or_insert((ticket, 0));
+        *charges += 1;
+        Charge {
+            desks: Arc::clone(self),
+            ticket: Arc::clone(ticket),
+        }
+    }
+}
+
+impl Deref for Charge {
+    type Target = Arc<Ticket>;
+
+    fn deref(&self) -> &Arc<Ticket> {
+        &self.ticket
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let mut open = self.desks.lock();
+        let Some((_, charges)) = open.tickets.get_mut(&self.ticket.key) else {
+            return;
+        };
+        *charges -= 1;
+        if *charges == 0 {
+            open.tickets.remove(&self.ticket.key);
+            drop(open);
+            // Whoever still waits for a reply need not: there will be none here.
+            self.ticket.abandon();
+        }
+    }
+}
+
+impl Seat {
+    fn with_desk<T>(&self, work: impl FnOnce(&mut Desk) -> T) -> T {
+        let mut open = self.desks.lock();
+        // It is there: this seat keeps it open.
+        work(open.desks.entry(self.of.clone()).or_default())
+    }
+
+    /// Another place at this desk.
+    pub(super) fn beside(&self) -> Self {
+        self.desks.seat(&self.of)
+    }
+
+    /// The next message to register. With none, registering has ended.
+    pub(super) fn next_in_line(&self) -> Option<Charge> {
+        self.with_desk(|desk| {
+            let next = desk.line.pop_front();
+            desk.is_registering = next.is_some();
+            next
+        })
+    }
+
+    /// Ends registering if nobody stands in line.
+    pub(super) fn stop_registering(&self) -> bool {
+        self.with_desk(|desk| {
+            desk.is_registering = !desk.line.is_empty();
+            !desk.is_registering
+        })
+    }
+
+    /// Puts what the store says waits on the list, each message once; `charge` is of one of them. Returns
+    /// whether the caller is to see that it is handled: nobody is at it.
+    pub(super) fn note(&self, waiting: Vec<Waiting>, mut charge: Option<Charge>) -> bool {
+        let begin = self.with_desk(|desk| {
+            for waiting in waiting {
+                if desk.noted.insert(waiting.key) {
+                    let charge = charge.take_if(|charge| charge.key == waiting.key);
+                    desk.todo.push_back(Todo::Registered(waiting, charge));
+                }
+            }
+            desk.begin()
+        });
+        // Its end takes the lock.
+        drop(charge);
+        begin
+    }
+
+    /// The same for a message that the store does not know.
+    pub(super) fn note_unregistered(&self, charge: Charge) -> bool {
+        let mut charge = Some(charge);
+        let begin = self.with_desk(|desk| {
+            if let Some(new) = charge.take_if(|charge| desk.noted.insert(charge.key)) {
+                desk.todo.push_back(Todo::Unregistered(new));
+            }
+            desk.begin()
+        });
+        drop(charge);
+        begin
+    }
+
+    /// Whether the user has left, as far as it is known here.
+    pub(super) fn has_left(&self) -> bool {
+        self.with_desk(|desk| desk.has_left)
+    }
+
+    /// The message may be put on the list again: it was not handled here.
+    pub(super) fn forget(&self, key: &Digest) {
+        self.with_desk(|desk| desk.noted.remove(key));
+    }
+
+    /// The next message to handle. With none, handling has ended.
+    pub(super) fn next_to_do(&self) -> Option<Todo> {
+        self.with_desk(|desk| {
+            let next = desk.todo.pop_front();
+            desk.is_running = next.is_some();
+            next
+        })
+    }
+}
+
+impl Desk {
+    fn begin(&mut self) -> bool {
+        let begin = !self.is_running && !self.todo.is_empty();
+        self.is_running |= begin;
+        begin
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = self.desks.lock();
+        let Some(desk) = open.desks.get_mut(&self.of) else {
+            return;
+        };
+        desk.seats -= 1;
+        if desk.seats == 0 {
+            let left = open.desks.remove(&self.of);
+            drop(open);
+            // The charges in it take the lock.
+            drop(left);
+        }
+    }
+}

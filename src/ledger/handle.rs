@@ -1,0 +1,482 @@
+//! The handling of one user's messages, one by one, and what becomes of each answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::compose::{compose, parts};
+use super::desk::{Charge, Seat, Todo};
+use super::ticket::{Published, Ticket};
+use super::{Inner, LEASE, STORE_WITHIN, Said, label, within};
+use crate::bot::Context;
+use crate::privacy;
+use crate::store::{
+    AnswerId, Delivered, Finished, Handled, KeptAnswer, MOST_KEPT, SessionChange, StoreError,
+    Waiting,
+};
+use crate::wechat::{Message, Reply};
+
+const RENEW_EVERY: Duration = Duration::from_millis(1_300);
+/// While the store is away, how often it is asked again.
+const ASK_AGAIN_EVERY: Duration = Duration::from_millis(400);
+/// How long what the store does not take is remembered here.
+const REMEMBER_FOR: Duration = Duration::from_secs(600);
+
+/// How a conversation stands when the handling of a message begins: its session and its kept answers.
+pub(super) type Standing = (Option<Vec<u8>>, Vec<KeptAnswer>);
+
+/// What the bot made of a message.
+struct Outcome {
+    /// `None`: it comes later, from outside.
+    reply: Option<Reply>,
+    session: SessionChange,
+}
+
+/// What is known of the conversation while a message of it is handled.
+enum Ledger {
+    /// The store knows the message and we hold the conversation.
+    Held(Vec<KeptAnswer>),
+    /// The store is away.
+    Away,
+}
+
+impl Inner {
+    /// Handles what is to be done at a desk, until there is nothing more. `first` is how the
+    /// conversation stands for the first message, if that is known already.
+    pub(super) fn run(
+        self: Arc<Self>,
+        seat: Seat,
+        mut first: Option<Standing>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            while let Some(todo) = seat.next_to_do() {
+                let seeing_to = AssertUnwindSafe(self.see_to(&seat, todo, first.take()));
+                if seeing_to.catch_unwind().await.is_err() {
+                    tracing::error!("the handling of a message panicked");
+                }
+            }
+        })
+    }
+
+    async fn see_to(self: &Arc<Self>, seat: &Seat, todo: Todo, first: Option<Standing>) {
+        let (charge, standing) = match todo {
+            Todo::Unregistered(charge) => (charge, None),
+            Todo::Registered(waiting, charge) => {
+                let Some(charge) = self.charge_of(waiting, charge) else {
+                    return;
+                };
+                let standing = match first {
+                    Some(standing) => Ok(standing),
+                    None => self.look_again(seat, &charge).await,
+                };
+                match standing {
+                    Ok(standing) => (charge, Some(standing)),
+                    Err(Ok(Delivered::Done(said))) => {
+                        self.metrics.count_repeat("kept");
+                        charge.publish(self.decode(&said));
+                        return;
+                    }
+                    Err(Ok(_)) => return self.follow(seat, charge),
+                    Err(Err(_)) => (charge, None),
+                }
+            }
+        };
+        self.handle(seat, charge, standing).await;
+    }
+
+    /// The charge of a message that waits: one that was delivered here, or to another instance.
+    fn charge_of(&self, waiting: Waiting, charge: Option<Charge>) -> Option<Charge> {
+        let charge = match (charge, self.desks.find(&waiting.key), waiting.message) {
+            (Some(charge), _, _) => charge,
+            (None, Some(ticket), _) => self.desks.charge(ticket),
+            (None, None, message) => match Message::parse(message?.as_bytes()) {
+                Ok(message) => {
+                    let ticket = Ticket::new(Arc::new(message));
+                    self.desks.charge(Arc::new(ticket))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a message that another instance left can't be read");
+                    return None;
+                }
+            },
+        };
+        charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
+        Some(charge)
+    }
+
+    /// Sees to it that what waits is handled.
+    fn take_up(self: &Arc<Self>, seat: &Seat, waiting: Vec<Waiting>) {
+        if seat.note(waiting, None) {
+            self.tasks.spawn(Arc::clone(self).run(seat.beside(), None));
+        }
+    }
+
+    /// How the conversation stands now that the message before was handled.
+    async fn look_again(
+        self: &Arc<Self>,
+        seat: &Seat,
+        ticket: &Ticket,
+    ) -> Result<Standing, Result<Delivered, StoreError>> {
+        let store = &self.services.store;
+        let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
+        match within(STORE_WITHIN, look).await {
+            Ok(Delivered::Held(held)) => {
+                self.take_up(seat, held.waiting);
+                Ok((held.session, held.kept))
+            }
+            other => Err(other),
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, seat: &Seat, charge: Charge, standing: Option<Standing>) {
+        let ctx = Context::new(Arc::clone(&charge.message), Arc::clone(&self.services));
+        let is_registered = AtomicBool::new(standing.is_some());
+        let mut ledger = Ledger::Away;
+        if let Some((session, kept)) = standing {
+            ctx.load_session(session);
+            ledger = Ledger::Held(kept);
+        }
+        let keeping = self.keep_hold(seat, &charge, &ctx, &is_registered);
+        let outcome = tokio::select! {
+            outcome = self.run_bot(&ctx) => outcome,
+            elsewhere = keeping => {
+                // The store is back, and another instance has the message: that one's reply counts.
+                return match elsewhere {
+                    Delivered::Done(said) => {
+                        self.metrics.count_repeat("kept");
+                        charge.publish(self.decode(&said));
+                    }
+                    _ => self.follow(seat, charge),
+                };
+            }
+        };
+        if matches!(ledger, Ledger::Away) && is_registered.load(Ordering::Relaxed) {
+            ledger = Ledger::Held(vec![]);
+        }
+        self.conclude(seat, charge, outcome, ledger).await;
+    }
+
+    /// Renews the lease while a handler runs; registers the message first where the store was away.
+    /// Returns if another instance turns out to have the message.
+    async fn keep_hold(
+        self: &Arc<Self>,
+        seat: &Seat,
+        ticket: &Ticket,
+        ctx: &Context,
+        is_registered: &AtomicBool,
+    ) -> Delivered {
+        loop {
+            if is_registered.load(Ordering::Relaxed) {
+                tokio::time::sleep(RENEW_EVERY).await;
+                let renewing = self.services.store.renew(&seat.of, seat.turn, LEASE);
+                match within(STORE_WITHIN, renewing).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        tracing::warn!("another instance has taken the conversation over");
+                        return std::future::pending().await;
+                    }
+                    Err(error) => tracing::debug!(%error, "the lease could not be renewed"),
+                }
+            } else {
+                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+                match self.deliver_to_store(seat, ticket).await {
+                    Ok(Delivered::Held(held)) => {
+                        self.take_up(seat, held.waiting);
+                        ctx.load_session(held.session);
+                        is_registered.store(true, Ordering::Relaxed);
+                    }
+                    Ok(Delivered::Full) | Err(_) => {}
+                    Ok(elsewhere) => return elsewhere,
+                }
+            }
+        }
+    }
+
+    /// Runs the bot. Whatever happens in it, there is an outcome.
+    async fn run_bot(&self, ctx: &Context) -> Outcome {
+        let began = Instant::now();
+        let message = ctx.message();
+        let (kind, is_event) = (label(message), message.is_event());
+        let running = AssertUnwindSafe(self.bot.run(ctx.clone())).catch_unwind();
+        let (reply, counted) = match running.await {
+            Ok(Ok(_)) if ctx.is_answered_later() => (None, "later"),
+            Ok(Ok(reply)) if reply.is_silent() || message.is_farewell() => {
+                (Some(Reply::None), "silent")
+            }
+            Ok(Ok(reply)) => (Some(reply), "answered"),
+            Ok(Err(error)) => {
+                tracing::error!(msg.kind = kind, %error, "the handler of a {kind} failed");
+                ctx.take_session_change();
+                let fallback = if is_event {
+                    Reply::None
+                } else {
+                    Reply::Text(self.texts.fallback.clone())
+                };
+                (Some(fallback), "failed")
+            }
+            Err(_panic) => {
+                self.metrics.count_panic();
+                tracing::error!(msg.kind = kind, "the handler of a {kind} panicked");
+                ctx.take_session_change();
+                (Some(Reply::None), "panicked")
+            }
+        };
+        let mut session = ctx.take_session_change();
+        // Last, so that the handler still finds whom it says farewell to.
+        if privacy::forget_if_demanded(&*self.services.store, message).await {
+            session = SessionChange::Cleared;
+        }
+        let elapsed = began.elapsed();
+        self.metrics.count_handled(kind, counted, elapsed);
+        tracing::debug!(
+            msg.kind = kind,
+            outcome = counted,
+            elapsed_ms = elapsed.as_millis(),
+            "handled a {kind}"
+        );
+        Outcome { reply, session }
+    }
+
+    /// Writes down how a message was handled, and has the answer take the first step it can.
+    async fn conclude(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+        outcome: Outcome,
+        ledger: Ledger,
+    ) {
+        let (mut kept, mut is_away) = match ledger {
+            Ledger::Held(kept) => (kept, false),
+            Ledger::Away => (vec![], true),
+        };
+        loop {
+            let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept);
+            if !handled.is_plain() && !is_away {
+                match self.finish_until_known(seat, &handled).await {
+                    Ok(Finished::Written(next)) => {
+                        self.take_up(seat, next);
+                        for _ in &handled.taken {
+                            self.metrics.count_late("given");
+                        }
+                        return self.give(seat, charge, said, handled).await;
+                    }
+                    Ok(Finished::KeptChanged(now)) => {
+                        kept = now;
+                        continue;
+                    }
+                    Ok(Finished::Lost) => {
+                        self.note_handled_twice();
+                        return self.follow(seat, charge);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "answering before the ledger is written");
+                        is_away = true;
+                    }
+                }
+            }
+            if let Some(said) = said {
+                // A retry finds it here until it is written.
+                match charge.publish(said.clone()) {
+                    Published::Over if !said.reply.is_silent() && !is_away => continue,
+                    Published::Carried => handled.given = true,
+                    _ => handled.given = said.reply.is_silent(),
+                }
+            }
+            return self.write_down(seat, charge, handled, is_away).await;
+        }
+    }
+
+    /// Writes down how a message was handled. An answer in which kept ones stand waits until that is known
+    /// to have happened: else they might be given twice, or not at all.
+    async fn finish_until_known(
+        &self,
+        seat: &Seat,
+        handled: &Handled,
+    ) -> Result<Finished, StoreError> {
+        loop {
+            let finishing = self
+                .services
+                .store
+                .finish(&seat.of, handled, seat.turn, LEASE);
+            match within(STORE_WITHIN, finishing).await {
+                Err(error) if !handled.taken.is_empty() => {
+                    tracing::debug!(%error, "an answer waits for the ledger");
+                    tokio::time::sleep(ASK_AGAIN_EVERY).await;
+                }
+                finished => return finished,
+            }
+        }
+    }
+
+    /// What is said, and what is written about it.
+    fn plan(
+        &self,
+        seat: &Seat,
+        ticket: &Ticket,
+        outcome: &Outcome,
+        kept: &[KeptAnswer],
+    ) -> (Option<Said>, Handled) {
+        let mut handled = Handled {
+            key: ticket.key,
+            reply: None,
+            given: false,
+            taken: vec![],
+            kept: vec![],
+            session: outcome.session.clone(),
+        };
+        let Some(mut reply) = outcome.reply.clone() else {
+            return (None, handled);
+        };
+        let has_left = seat.has_left();
+        if has_left {
+            // He was here when he asked.
+            reply = Reply::None;
+        }
+        let (say, keep) = if ticket.is_over() {
+            // No delivery carries anything now: all of it goes down the ladder.
+            (Reply::None, parts(reply))
+        } else {
+            let kept: Vec<(AnswerId, Reply)> = if takes_kept(&ticket.message) && !has_left {
+                let read = |answer: &KeptAnswer| (answer.id, self.decode(&answer.reply).reply);
+                kept.iter().map(read).collect()
+            } else {
+                vec![]
+            };
+            let composed = compose(&kept, reply);
+            handled.taken = composed.taken;
+            let is_event = ticket.message.is_event();
+            (self.fit(composed.say, is_event), composed.keep)
+        };
+        if !keep.is_empty() {
+            tracing::info!(more = keep.len(), "an answer is said in parts");
+        }
+        let said = self.say(say);
+        handled.reply = Some(self.encode(&said));
+        handled.given = said.reply.is_silent() || ticket.has_carrier();
+        handled.kept = keep
+            .into_iter()
+            .take(MOST_KEPT)
+            .map(|reply| self.encode(&self.say(reply)))
+            .collect();
+        (Some(said), handled)
+    }
+
+    /// Gives a reply that is written down.
+    async fn give(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+        said: Option<Said>,
+        mut handled: Handled,
+    ) {
+        let Some(said) = said else {
+            return self.follow(seat, charge);
+        };
+        let is_silent = said.reply.is_silent();
+        let given = charge.publish(said) == Published::Carried || is_silent;
+        if given != handled.given {
+            // A delivery has come or gone while it was written.
+            self.note_given(seat, &charge, given).await;
+            handled.given = given;
+        }
+        self.see_given(seat, charge, &handled);
+    }
+
+    /// Writes down how a message was handled, and sees to it that the answer reaches the user. While the
+    /// store is away that goes on in a task of its own.
+    async fn write_down(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+        handled: Handled,
+        is_away: bool,
+    ) {
+        let error = match self.write_once(seat, &charge, &handled, is_away).await {
+            Ok(()) => return self.see_written(seat, charge, &handled),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "a reply is kept in memory until the store takes it");
+        let (inner, seat) = (Arc::clone(self), seat.beside());
+        let key = charge.key;
+        self.spawn(&key, async move {
+            let give_up_at = Instant::now() + REMEMBER_FOR;
+            while let Err(error) = inner.write_once(&seat, &charge, &handled, true).await {
+                if Instant::now() >= give_up_at {
+                    seat.forget(&key);
+                    return tracing::error!(%error, "a reply was not written down: the store is away too long");
+                }
+                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+            }
+            inner.see_written(&seat, charge, &handled);
+        });
+    }
+
+    fn see_written(self: &Arc<Self>, seat: &Seat, charge: Charge, handled: &Handled) {
+        if handled.reply.is_some() {
+            self.see_given(seat, charge, handled);
+        } else {
+            self.follow(seat, charge);
+        }
+    }
+
+    /// Writes down how a message was handled, registered first where the store was away.
+    async fn write_once(
+        self: &Arc<Self>,
+        seat: &Seat,
+        ticket: &Ticket,
+        handled: &Handled,
+        is_away: bool,
+    ) -> Result<(), StoreError> {
+        if is_away {
+            match self.deliver_to_store(seat, ticket).await? {
+                Delivered::Held(held) => self.take_up(seat, held.waiting),
+                Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => {
+                    // It was written before, unseen; looking counted it as given.
+                    if !handled.given {
+                        self.note_given(seat, ticket, false).await;
+                    }
+                    return Ok(());
+                }
+                Delivered::Done(_) | Delivered::Elsewhere { .. } => {
+                    self.note_handled_twice();
+                    return Ok(());
+                }
+                Delivered::Full => return Err(StoreError::Unavailable("too much waits".into())),
+            }
+        }
+        let finishing = self
+            .services
+            .store
+            .finish(&seat.of, handled, seat.turn, LEASE);
+        match within(STORE_WITHIN, finishing).await? {
+            Finished::Written(next) => self.take_up(seat, next),
+            Finished::Lost | Finished::KeptChanged(_) => self.note_handled_twice(),
+        }
+        Ok(())
+    }
+
+    fn note_handled_twice(&self) {
+        self.metrics.count_repeat("twice");
+        tracing::warn!("another instance has handled the message too");
+    }
+}
+
+impl Handled {
+    /// Nothing but the ledger's own entry depends on it, so the answer need not wait for it.
+    fn is_plain(&self) -> bool {
+        self.session == SessionChange::Unchanged && self.taken.is_empty() && self.kept.is_empty()
+    }
+}
+
+/// Whether kept answers are given with the answer to it: the user has turned to the account.
+fn takes_kept(message: &Message) -> bool {
+    !message.is_event()
+        || matches!(
+            message.event_name(),
+            Some("CLICK" | "SCAN" | "scancode_waitmsg")
+        )
+}

@@ -1,0 +1,160 @@
+//! From the line to the store: each message is registered in the order of its arrival, and then handled
+//! here, or followed while another instance handles it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use super::desk::{Charge, Seat};
+use super::handle::Standing;
+use super::ticket::{Published, Ticket};
+use super::{Inner, LEASE, STORE_WITHIN, within};
+use crate::customer_service;
+use crate::store::{Delivered, Delivery, StoreError};
+
+/// When a message that another instance handles is looked at first, and at the longest after each look:
+/// what has taken long will take longer.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A message made longer ago than this, in seconds, may have been handled long ago.
+const FRESH_SECONDS: i64 = 60;
+
+impl Inner {
+    /// Registers what stands in line at a desk.
+    pub(super) async fn register(self: Arc<Self>, seat: Seat) {
+        while let Some(charge) = seat.next_in_line() {
+            let registering = AssertUnwindSafe(self.register_one(&seat, charge));
+            let (to_run, first) = match registering.catch_unwind().await {
+                Ok(found) => found,
+                Err(_panic) => {
+                    tracing::error!("registering a message panicked");
+                    continue;
+                }
+            };
+            if !to_run {
+                continue;
+            }
+            if seat.stop_registering() {
+                return self.run(seat, first).await;
+            }
+            let (inner, seat) = (Arc::clone(&self), seat.beside());
+            self.tasks.spawn(inner.run(seat, first));
+        }
+    }
+
+    /// Registers one message. Returns whether the caller is to run what waits, and how the conversation
+    /// stands then.
+    async fn register_one(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+    ) -> (bool, Option<Standing>) {
+        match self.deliver_to_store(seat, &charge).await {
+            Ok(Delivered::Held(held)) => {
+                let to_run = seat.note(held.waiting, Some(charge));
+                (to_run, Some((held.session, held.kept)))
+            }
+            Ok(Delivered::Elsewhere {
+                deliveries,
+                first_seen,
+            }) => {
+                charge.count_elsewhere(deliveries, first_seen);
+                self.follow(seat, charge);
+                (false, None)
+            }
+            Ok(Delivered::Done(said)) => {
+                self.metrics.count_repeat("kept");
+                charge.publish(self.decode(&said));
+                (false, None)
+            }
+            Ok(Delivered::Full) => {
+                charge.refuse();
+                (false, None)
+            }
+            // A message must be answered while the store is away: from this instance's memory.
+            Err(error) => {
+                tracing::warn!(%error, "handling a message without the ledger");
+                (seat.note_unregistered(charge), None)
+            }
+        }
+    }
+
+    pub(super) async fn deliver_to_store(
+        &self,
+        seat: &Seat,
+        ticket: &Ticket,
+    ) -> Result<Delivered, StoreError> {
+        let message = &*ticket.message;
+        let age = self.skew.now().saturating_sub(message.create_time);
+        let delivery = Delivery {
+            key: ticket.key,
+            message: message.xml().into(),
+            is_farewell: message.is_farewell(),
+            may_be_old: age.abs() > FRESH_SECONDS,
+            opens: customer_service::trigger(message),
+        };
+        let store = &self.services.store;
+        within(
+            STORE_WITHIN,
+            store.deliver(&seat.of, &delivery, seat.turn, LEASE),
+        )
+        .await
+    }
+
+    /// Waits in a task of its own for the reply that another instance makes, or that comes from outside,
+    /// while a delivery waits for it here.
+    pub(super) fn follow(self: &Arc<Self>, seat: &Seat, charge: Charge) {
+        let (inner, seat) = (Arc::clone(self), seat.beside());
+        let key = charge.key;
+        seat.forget(&key);
+        self.spawn(&key, async move {
+            let following = inner.look_until_done(&seat, charge);
+            let closing = inner.closing.clone();
+            if let Some(Some(first)) = closing.run_until_cancelled(following).await {
+                inner.run(seat, Some(first)).await;
+            }
+        });
+    }
+
+    async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Standing> {
+        let store = &self.services.store;
+        let mut pause = FIRST_LOOK;
+        while charge.is_waited_for() {
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            pause = LOOK_EVERY.min(pause + pause / 4);
+            let look = store.look(&seat.of, &charge.key, seat.turn, LEASE);
+            match within(STORE_WITHIN, look).await {
+                Ok(Delivered::Held(held)) => {
+                    tracing::info!("taking over a conversation whose holder is gone");
+                    let to_run = seat.note(held.waiting, Some(charge));
+                    return to_run.then_some((held.session, held.kept));
+                }
+                Ok(Delivered::Done(said)) => {
+                    self.metrics.count_repeat("kept");
+                    let published = charge.publish(self.decode(&said));
+                    if matches!(published, Published::Open | Published::Over) {
+                        // The store counts it as given to this delivery, which has just gone.
+                        self.note_given(seat, &charge, false).await;
+                    }
+                    return None;
+                }
+                Ok(Delivered::Elsewhere {
+                    deliveries,
+                    first_seen,
+                }) => charge.count_elsewhere(deliveries, first_seen),
+                Ok(Delivered::Full) | Err(_) => {}
+            }
+        }
+        None
+    }
+
+    pub(super) async fn note_given(&self, seat: &Seat, ticket: &Ticket, given: bool) {
+        let store = &self.services.store;
+        let noting = store.mark_given(&seat.of, &ticket.key, given);
+        if let Err(error) = within(STORE_WITHIN, noting).await {
+            tracing::debug!(%error, "whether a reply was given was not noted");
+        }
+    }
+}

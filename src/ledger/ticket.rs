@@ -1,0 +1,266 @@
+//! One message at this instance: how far it has come, and the deliveries that wait for its reply.
+//!
+//! These are the first steps of the ladder for slow answers. A delivery whose reply is ready in time
+//! carries it. The first and the second are else left without an answer, so that the platform delivers
+//! again; the third is always answered in time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::Said;
+use crate::store::{DELIVERIES_END, Digest};
+use crate::wechat::Message;
+
+/// Every answer is sent this soon after its delivery: the platform hangs up at 5 s.
+const ANSWER_WITHIN: Duration = Duration::from_millis(4_400);
+/// A delivery that is to get no answer is held this long: past the platform's own deadline.
+const HOLD_FOR: Duration = Duration::from_millis(5_600);
+/// The platform's deadline, and so the time between two deliveries.
+const DELIVERY_EVERY: Duration = Duration::from_secs(5);
+/// The number of deliveries.
+const LAST_DELIVERY: u32 = 3;
+
+/// A message that was delivered here, until its reply is written down and given.
+pub(super) struct Ticket {
+    pub(super) key: Digest,
+    pub(super) message: Arc<Message>,
+    progress: watch::Sender<Progress>,
+}
+
+struct Progress {
+    /// Deliveries counted, here and elsewhere.
+    deliveries: u32,
+    first_seen: Instant,
+    /// Deliveries here that could carry the reply if it were ready now.
+    carriers: u32,
+    /// One has carried it.
+    is_carried: bool,
+    /// A delivery was answered without the reply: the platform delivers no more.
+    is_over: bool,
+    state: State,
+}
+
+enum State {
+    Open,
+    Said(Said),
+    Busy,
+    Abandoned,
+}
+
+/// Where a reply that is ready goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// A delivery carries it.
+    Carried,
+    /// The next delivery will, if it comes here.
+    Open,
+    /// No delivery comes any more.
+    Over,
+    /// There was a reply already, from another instance: that one counts.
+    Already,
+}
+
+/// How the wait of a delivery ended.
+pub(super) enum Waited {
+    /// With the reply.
+    Said(Said),
+    /// Without, and it must be answered now.
+    Last,
+    /// Without, and it gets no answer: [`Carrier::hold`] it until the platform has hung up.
+    Held,
+    /// Without: no reply will come from here.
+    Abandoned,
+    /// Too many messages wait.
+    Busy,
+}
+
+impl Ticket {
+    pub(super) fn new(message: Arc<Message>) -> Self {
+        Self {
+            key: Digest(message.ledger_key()),
+            message,
+            progress: watch::Sender::new(Progress {
+                deliveries: 0,
+                first_seen: Instant::now(),
+                carriers: 0,
+                is_carried: false,
+                is_over: false,
+                state: State::Open,
+            }),
+        }
+    }
+
+    /// Counts a delivery that begins here.
+    pub(super) fn deliver(self: &Arc<Self>) -> Carrier {
+        let receiver = self.progress.subscribe();
+        self.change(|progress| {
+            progress.deliveries += 1;
+            progress.carriers += 1;
+        });
+        Carrier {
+            ticket: Arc::clone(self),
+            receiver,
+            arrived: Instant::now(),
+            is_carrier: true,
+        }
+    }
+
+    /// Adds what the store knows of deliveries elsewhere.
+    pub(super) fn count_elsewhere(&self, deliveries: u32, since_first: Duration) {
+        self.change(|progress| {
+            progress.deliveries = progress.deliveries.max(deliveries);
+            if let Some(first_seen) = Instant::now().checked_sub(since_first) {
+                progress.first_seen = progress.first_seen.min(first_seen);
+            }
+        });
+    }
+
+    /// Whether a delivery waits here that can carry a reply.
+    pub(super) fn has_carrier(&self) -> bool {
+        self.progress.borrow().carriers > 0
+    }
+
+    /// Whether any delivery waits here.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
+    /// Whether no delivery will carry the reply, were it ready now.
+    pub(super) fn is_over(&self) -> bool {
+        self.progress.borrow().is_over()
+    }
+
+    /// Hands the reply to every delivery that waits, and to those that come yet.
+    pub(super) fn publish(&self, said: Said) -> Published {
+        let mut published = Published::Open;
+        self.progress.send_modify(|progress| {
+            if matches!(progress.state, State::Said(_)) {
+                published = Published::Already;
+                return;
+            }
+            if progress.carriers > 0 {
+                progress.is_carried = true;
+                published = Published::Carried;
+            } else if progress.is_over() {
+                published = Published::Over;
+                if !said.reply.is_silent() {
+                    return;
+                }
+            }
+            progress.state = State::Said(said);
+        });
+        published
+    }
+
+    /// Turns every delivery away: too much waits.
+    pub(super) fn refuse(&self) {
+        self.end(State::Busy);
+    }
+
+    /// Lets every delivery go that still waits: its reply will not come from here.
+    pub(super) fn abandon(&self) {
+        self.end(State::Abandoned);
+    }
+
+    fn end(&self, state: State) {
+        self.progress.send_if_modified(|progress| {
+            let is_open = matches!(progress.state, State::Open);
+            if is_open {
+                progress.state = state;
+            }
+            is_open
+        });
+    }
+
+    /// Waits until a delivery carries the published reply. Returns whether one did before the last had
+    /// to be over.
+    pub(super) async fn is_carried_in_time(&self) -> bool {
+        let until = self.progress.borrow().first_seen + DELIVERIES_END;
+        let mut receiver = self.progress.subscribe();
+        let carried = receiver.wait_for(|progress| progress.is_carried);
+        tokio::time::timeout_at(until.into(), carried).await.is_ok()
+    }
+
+    /// Changes what no waiting delivery needs to be woken for.
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_if_modified(|progress| {
+            change(progress);
+            false
+        });
+    }
+}
+
+impl Progress {
+    /// Which delivery it is by now: the number counted or, where larger, one for each 5 s since the
+    /// ledger first saw the message.
+    fn delivery(&self) -> u32 {
+        let by_time = self.first_seen.elapsed().as_secs() / DELIVERY_EVERY.as_secs() + 1;
+        self.deliveries
+            .max(u32::try_from(by_time).unwrap_or(u32::MAX))
+    }
+
+    fn is_over(&self) -> bool {
+        self.carriers == 0 && (self.is_over || self.first_seen.elapsed() >= DELIVERIES_END)
+    }
+}
+
+/// A delivery that waits for its message's reply.
+pub(super) struct Carrier {
+    ticket: Arc<Ticket>,
+    receiver: watch::Receiver<Progress>,
+    arrived: Instant,
+    /// Counted among the ticket's carriers.
+    is_carrier: bool,
+}
+
+impl Carrier {
+    /// Waits for the reply. Without `holds` every delivery is answered in time, the first one too.
+    pub(super) async fn wait(&mut self, holds: bool) -> Waited {
+        let answer_at = self.arrived + ANSWER_WITHIN;
+        let ready = self
+            .receiver
+            .wait_for(|progress| !matches!(progress.state, State::Open));
+        // Ready or not: what to do is decided under the lock.
+        let _ = tokio::time::timeout_at(answer_at.into(), ready).await;
+        self.step_back(holds)
+    }
+
+    /// Waits until the platform has hung up. Past its time a delivery carries no reply, since nobody may
+    /// listen any more: the next one carries it.
+    pub(super) async fn hold(self) {
+        tokio::time::sleep_until((self.arrived + HOLD_FOR).into()).await;
+    }
+
+    /// Takes the reply, or stops counting as a carrier.
+    fn step_back(&mut self, holds: bool) -> Waited {
+        let mut waited = Waited::Held;
+        self.is_carrier = false;
+        self.ticket.progress.send_if_modified(|progress| {
+            progress.carriers -= 1;
+            waited = match &progress.state {
+                State::Said(said) => Waited::Said(said.clone()),
+                State::Busy => Waited::Busy,
+                State::Abandoned => Waited::Abandoned,
+                State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
+                    progress.is_over = true;
+                    Waited::Last
+                }
+                State::Open => Waited::Held,
+            };
+            let carries = matches!(waited, Waited::Said(_)) && !progress.is_carried;
+            progress.is_carried |= carries;
+            carries
+        });
+        waited
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if self.is_carrier {
+            self.ticket.change(|progress| progress.carriers -= 1);
+        }
+    }
+}
