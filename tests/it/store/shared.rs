@@ -55,7 +55,6 @@ async fn its_indexes_are_made_and_mended() {
     for (collection, expected) in [
         ("sessions", vec!["_id_", "expires_at", "openid"]),
         ("sign_ins", vec!["_id_", "expires_at"]),
-        ("messages", vec!["_id_", "expires_at"]),
         ("conversations", vec!["_id_", "due_at", "expires_at"]),
         ("handled", vec!["_id_", "expires_at"]),
         ("dead_letters", vec!["_id_", "expires_at", "position"]),
