@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 

@@ -35,6 +35,9 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Reply rules: check a file of them, or try what it answers.
+    #[command(subcommand)]
+    Rules(cli::rules::Command),
 }
 
 /// The settings can't be used.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             Err(error) => cli::fail(&error, EXIT_SETTINGS),
         },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
+        Command::Rules(command) => cli::rules::run(command),
         Command::Check { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::check::run(config)),
             Err(error) => cli::fail(&error, EXIT_SETTINGS),

@@ -12,7 +12,7 @@ use offiaccount::{Bot, Context, Reply};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::helpers::{Setup, World};
+use crate::helpers::{Setup, World, eventually};
 use crate::stored::{Stored, USER_WROTE, When};
 
 const SEND: &str = "/cgi-bin/message/custom/send";
@@ -333,4 +333,67 @@ async fn while_the_store_is_away_wechat_judges() {
     let refusal = desk.refusal().await;
     assert_eq!(refusal, Refusal::Told { errcode: 45047 });
     assert_eq!(desk.calls().await, 6);
+}
+
+/// A bot that takes longer over 慢 than the platform delivers.
+fn slow() -> Bot {
+    Bot::new().fallback(async |ctx: Context| {
+        if ctx.text() == Some("慢") {
+            tokio::time::sleep(Duration::from_secs(16)).await;
+        }
+        format!("你说“{}”", ctx.text().unwrap_or_default())
+    })
+}
+
+/// What the account has said, to anybody.
+async fn said(world: &World) -> Vec<String> {
+    let chat = world.sim("chat?from=account", None).await;
+    let bubbles = chat["messages"].as_array().unwrap().iter();
+    let shown = bubbles.map(|it| it["shown"].as_str().unwrap().to_owned());
+    shown.collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_no_delivery_carried_comes_by_itself_and_once() {
+    let world = Setup::new().bot(slow()).start().await;
+    let message = json!({"openid": world.fan().await, "MsgType": "text", "Content": "慢"});
+    let result = world.act(message).await;
+    assert_eq!(result["shown_to_user"], "", "{result}");
+    eventually(Duration::from_secs(10), || async {
+        !said(&world).await.is_empty()
+    })
+    .await;
+    let push = &world.sim("pushes", None).await[0];
+    assert_eq!(push["answered"], Value::Null, "{push}");
+    let after = push["customer_service"].as_array().unwrap();
+    assert_eq!(after.len(), 1, "{push}");
+    assert_eq!(after[0]["errcode"], 0);
+    assert!(after[0]["after_ms"].as_u64().unwrap() >= 16_000, "{push}");
+    assert_eq!(said(&world).await, ["你说“慢”"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_wechat_refuses_is_given_with_the_next_and_once() {
+    let mut setup = Setup::new().bot(slow());
+    setup.simulator.kind = Kind::Unverified;
+    let world = setup.start().await;
+    let fan = world.fan().await;
+    let write = async |text: &str| {
+        let message = json!({"openid": fan, "MsgType": "text", "Content": text});
+        world.act(message).await
+    };
+    write("慢").await;
+    eventually(Duration::from_secs(10), || async {
+        let pushes = world.sim("pushes", None).await;
+        pushes[0]["customer_service"][0]["errcode"] == 48001
+    })
+    .await;
+    assert!(said(&world).await.is_empty());
+    let answered = write("快").await["shown_to_user"].clone();
+    assert_eq!(said(&world).await, [answered.as_str().unwrap()]);
+    for answer in ["你说“慢”", "你说“快”"] {
+        let shown = answered.as_str().unwrap().matches(answer).count();
+        assert_eq!(shown, 1, "{answer} in {answered}");
+    }
+    assert_eq!(world.calls(SEND).await, 1);
 }

@@ -25,6 +25,7 @@ mod oauth;
 mod parts;
 mod program;
 mod restart;
+mod rules;
 mod secrets;
 mod server;
 mod simulator;

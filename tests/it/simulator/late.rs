@@ -93,8 +93,8 @@ async fn what_came_after_the_deliveries_stands_with_them() {
     ])
     .await;
     let world = World::delivering_to(&callback, "plain").await;
-    let before = world.get("/_sim/revision").await;
     say(&world, "慢").await;
+    let before = world.get("/_sim/revision").await;
     let other = json!({"openid": "oOther", "MsgType": "text", "Content": "x"});
     for _ in 0..2 {
         world.must(SEND, &custom("答案")).await;

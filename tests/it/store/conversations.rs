@@ -11,6 +11,7 @@ mod answers;
 mod finishing;
 mod holding;
 mod kept;
+mod shared;
 mod windows;
 
 /// One instance that has to do with one user, under one turn.

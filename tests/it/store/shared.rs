@@ -6,7 +6,7 @@ use mongodb::bson::{Document, doc};
 use super::mongod::Mongod;
 use super::*;
 
-async fn database(place: &Place) -> mongodb::Database {
+pub(super) async fn database(place: &Place) -> mongodb::Database {
     let client = Client::with_uri_str(&place.url).await.unwrap();
     client.default_database().unwrap()
 }
@@ -56,6 +56,10 @@ async fn its_indexes_are_made_and_mended() {
         ("sessions", vec!["_id_", "expires_at", "openid"]),
         ("sign_ins", vec!["_id_", "expires_at"]),
         ("messages", vec!["_id_", "expires_at"]),
+        ("conversations", vec!["_id_", "due_at", "expires_at"]),
+        ("handled", vec!["_id_", "expires_at"]),
+        ("dead_letters", vec!["_id_", "expires_at", "position"]),
+        ("uploads", vec!["_id_", "expires_at"]),
     ] {
         let collection = database.collection::<Document>(collection);
         let mut found = collection.list_index_names().await.unwrap();
