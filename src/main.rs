@@ -35,10 +35,12 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Show the messages that were forwarded in vain, and send them again.
+    Forward {
+        #[command(subcommand)]
+        command: cli::forward::Command,
+    },
 }
-
-/// The settings can't be used.
-const EXIT_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     // Before any thread starts, and before clap reads the environment. `demo` needs none of it.
@@ -48,18 +50,22 @@ fn main() -> ExitCode {
         settings: arguments.settings,
     });
     if let (Err(error), false) = (dotenv, matches!(command, Command::Demo(_))) {
-        return cli::fail(&error, EXIT_SETTINGS);
+        return cli::fail(&error, cli::EXIT_SETTINGS);
     }
     match command {
         Command::Demo(arguments) => cli::run(cli::demo::run(arguments)),
         Command::Serve { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::serve::run(config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
         Command::Check { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::check::run(config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
+        },
+        Command::Forward { command } => match configured(command.settings()) {
+            Ok(config) => cli::run(cli::forward::run(command, config)),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
     }
 }

@@ -113,6 +113,13 @@ impl Downstream {
         persist(CALL_WITHIN, || self.send(letter), again).await
     }
 
+    /// Sends a letter once.
+    pub(super) async fn call_once(&self, letter: &Letter) -> Result<Answer, Failure> {
+        tokio::time::timeout(CALL_WITHIN, self.send(letter))
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
     async fn send(&self, letter: &Letter) -> Result<Answer, Failure> {
         // Before 1970 no clock is good anyway.
         let timestamp = SystemTime::now()

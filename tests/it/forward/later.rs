@@ -114,23 +114,9 @@ async fn a_token_that_is_not_ours_is_unknown() {
         let mut torn = token.as_bytes().to_vec();
         torn[40] = if torn[40] == b'A' { b'B' } else { b'A' };
         let torn = String::from_utf8(torn).unwrap();
-        for bad in [
-            "",
-            "x",
-            &torn,
-            &token[1..],
-            &format!("{token}A"),
-            "%00",
-            "%FF%41",
-        ] {
+        for bad in ["", "x", &torn, &token[1..], &format!("{token}A"), "%00"] {
             let response = post(&format!("{address}={bad}"), text("forged")).await;
-            let status = response.status();
-            let problem: Value = expect_status(response, status).await;
-            assert!(
-                (status == StatusCode::NOT_FOUND && problem["code"] == "unknown_reply")
-                    || status == StatusCode::BAD_REQUEST,
-                "{bad}: {problem}"
-            );
+            problem(response, StatusCode::NOT_FOUND, "unknown_reply").await;
         }
         let none = post(address.strip_suffix("?token").unwrap(), text("forged")).await;
         problem(none, StatusCode::NOT_FOUND, "unknown_reply").await;
