@@ -255,59 +255,60 @@ impl Inner {
         };
         loop {
             let (said, mut handled) = self.plan(&charge, &outcome, &kept);
-            let must_be_written = !handled.is_plain();
-            if must_be_written && !is_away {
-                let store = &self.services.store;
-                let finishing = store.finish(&seat.of, &handled, seat.turn, LEASE);
-                match within(STORE_WITHIN, finishing).await {
+            if !handled.is_plain() && !is_away {
+                match self.finish_until_known(seat, &handled).await {
                     Ok(Finished::Written(next)) => {
                         self.take_up(seat, next);
                         for _ in &handled.taken {
                             self.metrics.count_late("given");
                         }
-                        return self.give(seat, charge, said, &handled).await;
+                        return self.give(seat, charge, said, handled).await;
                     }
                     Ok(Finished::KeptChanged(now)) => {
                         kept = now;
                         continue;
                     }
                     Ok(Finished::Lost) => {
-                        self.metrics.count_repeat("twice");
-                        tracing::warn!("another instance has handled the message too");
+                        self.note_handled_twice();
                         return self.follow(seat, charge);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "answering before the ledger is written");
                         is_away = true;
-                        // They may be given twice else.
-                        kept.clear();
-                        continue;
                     }
                 }
             }
-            let Some(said) = said else {
-                self.write_down(seat, &charge, &handled, is_away).await;
-                return self.follow(seat, charge);
-            };
-            // A retry finds it here until it is written.
-            match charge.publish(said.clone()) {
-                Published::Over if !said.reply.is_silent() && !handled.given => continue,
-                Published::Carried => handled.given = true,
-                Published::Open | Published::Over | Published::Already => {
-                    handled.given = said.reply.is_silent()
+            if let Some(said) = said {
+                // A retry finds it here until it is written.
+                match charge.publish(said.clone()) {
+                    Published::Over if !said.reply.is_silent() && !is_away => continue,
+                    Published::Carried => handled.given = true,
+                    _ => handled.given = said.reply.is_silent(),
                 }
             }
-            if is_away {
-                let (inner, seat) = (Arc::clone(self), seat.beside());
-                let key = charge.key;
-                self.spawn(&key, async move {
-                    inner.write_down(&seat, &charge, &handled, true).await;
-                    inner.see_given(&seat, charge, &handled).await;
-                });
-                return;
+            return self.write_down(seat, charge, handled, is_away).await;
+        }
+    }
+
+    /// Writes down how a message was handled. An answer in which kept ones stand waits until that is known
+    /// to have happened: else they might be given twice, or not at all.
+    async fn finish_until_known(
+        &self,
+        seat: &Seat,
+        handled: &Handled,
+    ) -> Result<Finished, StoreError> {
+        loop {
+            let finishing = self
+                .services
+                .store
+                .finish(&seat.of, handled, seat.turn, LEASE);
+            match within(STORE_WITHIN, finishing).await {
+                Err(error) if !handled.taken.is_empty() => {
+                    tracing::debug!(%error, "an answer waits for the ledger");
+                    tokio::time::sleep(ASK_AGAIN_EVERY).await;
+                }
+                finished => return finished,
             }
-            self.write_down(seat, &charge, &handled, false).await;
-            return self.see_given(seat, charge, &handled).await;
         }
     }
 
@@ -364,67 +365,97 @@ impl Inner {
         seat: &Seat,
         charge: Charge,
         said: Option<Said>,
-        handled: &Handled,
+        mut handled: Handled,
     ) {
         let Some(said) = said else {
             return self.follow(seat, charge);
         };
         let is_silent = said.reply.is_silent();
-        let published = charge.publish(said);
-        let mut handled = handled.clone();
-        let given = published == Published::Carried || is_silent;
+        let given = charge.publish(said) == Published::Carried || is_silent;
         if given != handled.given {
             // A delivery has come or gone while it was written.
             self.note_given(seat, &charge, given).await;
             handled.given = given;
         }
-        self.see_given(seat, charge, &handled).await;
+        self.see_given(seat, charge, &handled);
     }
 
-    /// Writes down how a message was handled; while the store is away, again and again.
+    /// Writes down how a message was handled, and sees to it that the answer reaches the user. While the
+    /// store is away that goes on in a task of its own.
     async fn write_down(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+        handled: Handled,
+        is_away: bool,
+    ) {
+        let error = match self.write_once(seat, &charge, &handled, is_away).await {
+            Ok(()) => return self.see_written(seat, charge, &handled),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "a reply is kept in memory until the store takes it");
+        let (inner, seat) = (Arc::clone(self), seat.beside());
+        let key = charge.key;
+        self.spawn(&key, async move {
+            let give_up_at = Instant::now() + REMEMBER_FOR;
+            while let Err(error) = inner.write_once(&seat, &charge, &handled, true).await {
+                if Instant::now() >= give_up_at {
+                    seat.forget(&key);
+                    return tracing::error!(%error, "a reply was not written down: the store is away too long");
+                }
+                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+            }
+            inner.see_written(&seat, charge, &handled);
+        });
+    }
+
+    fn see_written(self: &Arc<Self>, seat: &Seat, charge: Charge, handled: &Handled) {
+        if handled.reply.is_some() {
+            self.see_given(seat, charge, handled);
+        } else {
+            self.follow(seat, charge);
+        }
+    }
+
+    /// Writes down how a message was handled, registered first where the store was away.
+    async fn write_once(
         self: &Arc<Self>,
         seat: &Seat,
         ticket: &Ticket,
         handled: &Handled,
-        mut is_away: bool,
-    ) {
-        let give_up_at = Instant::now() + REMEMBER_FOR;
-        loop {
-            let written = async {
-                if is_away {
-                    match self.deliver_to_store(seat, ticket).await? {
-                        Delivered::Held(held) => self.take_up(seat, held.waiting),
-                        Delivered::Elsewhere { .. } | Delivered::Done(_) => {
-                            return Ok(Finished::Lost);
-                        }
-                        Delivered::Full => return Err(StoreError::Timeout),
+        is_away: bool,
+    ) -> Result<(), StoreError> {
+        if is_away {
+            match self.deliver_to_store(seat, ticket).await? {
+                Delivered::Held(held) => self.take_up(seat, held.waiting),
+                Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => {
+                    // It was written before, unseen; looking counted it as given.
+                    if !handled.given {
+                        self.note_given(seat, ticket, false).await;
                     }
+                    return Ok(());
                 }
-                let store = &self.services.store;
-                let finishing = store.finish(&seat.of, handled, seat.turn, LEASE);
-                within(STORE_WITHIN, finishing).await
-            };
-            match written.await {
-                Ok(Finished::Written(next)) => {
-                    self.take_up(seat, next);
-                    return;
+                Delivered::Done(_) | Delivered::Elsewhere { .. } => {
+                    self.note_handled_twice();
+                    return Ok(());
                 }
-                Ok(Finished::Lost | Finished::KeptChanged(_)) => {
-                    self.metrics.count_repeat("twice");
-                    return tracing::warn!("another instance has handled the message too");
-                }
-                Err(error) if Instant::now() >= give_up_at => {
-                    seat.forget(&ticket.key);
-                    return tracing::error!(%error, "a reply was not written down: the store is away too long");
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a reply is kept in memory until the store takes it");
-                    is_away = true;
-                    tokio::time::sleep(ASK_AGAIN_EVERY).await;
-                }
+                Delivered::Full => return Err(StoreError::Unavailable("too much waits".into())),
             }
         }
+        let finishing = self
+            .services
+            .store
+            .finish(&seat.of, handled, seat.turn, LEASE);
+        match within(STORE_WITHIN, finishing).await? {
+            Finished::Written(next) => self.take_up(seat, next),
+            Finished::Lost | Finished::KeptChanged(_) => self.note_handled_twice(),
+        }
+        Ok(())
+    }
+
+    fn note_handled_twice(&self) {
+        self.metrics.count_repeat("twice");
+        tracing::warn!("another instance has handled the message too");
     }
 }
 

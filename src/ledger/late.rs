@@ -20,12 +20,7 @@ const STORE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Inner {
     /// Sees to it that an answer that was written down reaches the user.
-    pub(super) async fn see_given(
-        self: &Arc<Self>,
-        seat: &Seat,
-        charge: Charge,
-        handled: &Handled,
-    ) {
+    pub(super) fn see_given(self: &Arc<Self>, seat: &Seat, charge: Charge, handled: &Handled) {
         if !handled.kept.is_empty() {
             let (inner, of) = (Arc::clone(self), seat.of.clone());
             let key = charge.key;

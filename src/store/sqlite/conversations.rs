@@ -268,34 +268,34 @@ impl Claim<'_> {
         let Some(entry) = ledger::append(db, head.id, delivery, now)? else {
             return self.again(&head, &delivery.key, Some(&delivery.key));
         };
-        let is_mine = head.is_free_for(self.turn, now);
-        // Whoever does not hold it needs their number alone.
-        let waiting = if is_mine {
-            ledger::waiting(db, head.id, Some(&delivery.key), now)?
-        } else {
-            Vec::new()
-        };
-        let count = if is_mine {
-            waiting.len()
-        } else {
-            ledger::count_waiting(db, head.id, now)?
-        };
         // One of them is being handled, and `MOST_WAITING` wait behind it.
-        if count > MOST_WAITING + 1 {
+        if head.waiting > MOST_WAITING
+            && ledger::count_waiting(db, head.id, now)? > MOST_WAITING + 1
+        {
             ledger::remove(db, entry)?;
             return Ok(Delivered::Full);
         }
+        let is_mine = head.is_free_for(self.turn, now);
         let lease_until = now + millis(self.lease);
         let held = is_mine.then_some((self.turn, lease_until));
         head.hear(db, delivery, held, now)?;
-        if is_mine {
-            self.conversation(&head, waiting).map(Delivered::Held)
-        } else {
-            Ok(Delivered::Elsewhere {
+        if !is_mine {
+            return Ok(Delivered::Elsewhere {
                 deliveries: 1,
                 first_seen: Duration::ZERO,
-            })
+            });
         }
+        let waiting = if head.waiting == 0 {
+            vec![Waiting {
+                key: delivery.key,
+                message: None,
+                deliveries: 1,
+                first_seen: Duration::ZERO,
+            }]
+        } else {
+            ledger::waiting(db, head.id, Some(&delivery.key), now)?
+        };
+        self.conversation(&head, waiting).map(Delivered::Held)
     }
 
     fn look(&self, of: &OpenId, key: &Digest) -> rusqlite::Result<Delivered> {
@@ -373,12 +373,18 @@ impl Claim<'_> {
         {
             return Ok(Finished::KeptChanged(kept::available(db, head.id, now)?));
         }
+        let mut waiting = head.waiting;
         if ledger::finish(db, head.id, handled, self.turn, now)? {
             self.change_state(&head, handled)?;
+            waiting -= 1;
         } else if !ledger::was_handled_under(db, head.id, handled, self.turn)? {
             return Ok(Finished::Lost);
         }
-        let waiting = ledger::waiting(db, head.id, None, now)?;
+        let waiting = if waiting == 0 {
+            Vec::new()
+        } else {
+            ledger::waiting(db, head.id, None, now)?
+        };
         let goes_on = !waiting.is_empty();
         head.lease(db, goes_on.then_some((self.turn, now + millis(self.lease))))?;
         Ok(Finished::Written(waiting))
@@ -419,3 +425,6 @@ const UNKNOWN: Delivered = Delivered::Elsewhere {
     deliveries: 0,
     first_seen: Duration::ZERO,
 };
+
+#[cfg(test)]
+mod tests;

@@ -14,13 +14,17 @@ pub(super) struct Head {
     pub(super) has_left: bool,
     has_session: bool,
     pub(super) has_kept: bool,
+    /// How many messages wait. Forgotten ones that nobody has deleted yet are counted too.
+    pub(super) waiting: usize,
 }
 
 impl Head {
     pub(super) fn find(db: &Connection, of: &OpenId, now: i64) -> rusqlite::Result<Option<Self>> {
         db.prepare_cached(
             "SELECT id, turn, lease_until, has_left, session_until > ?2,
-                    EXISTS (SELECT 1 FROM kept_answers WHERE conversation = conversations.id)
+                    EXISTS (SELECT 1 FROM kept_answers WHERE conversation = conversations.id),
+                    (SELECT count(*) FROM ledger INDEXED BY ledger_waiting
+                     WHERE conversation = conversations.id AND message IS NOT NULL)
              FROM conversations WHERE openid = ?1",
         )?
         .query_row((of.as_str(), now), |row| {
@@ -31,6 +35,7 @@ impl Head {
                 has_left: row.get(3)?,
                 has_session: row.get(4)?,
                 has_kept: row.get(5)?,
+                waiting: row.get(6)?,
             })
         })
         .optional()
@@ -47,6 +52,7 @@ impl Head {
             has_left: false,
             has_session: false,
             has_kept: false,
+            waiting: 0,
         })
     }
 
