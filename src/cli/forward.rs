@@ -10,6 +10,10 @@ use offiaccount::store::DeadLetter;
 use offiaccount::{Config, Message, Reply};
 
 #[derive(clap::Subcommand)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "these texts are --help, read in a terminal"
+)]
 pub(crate) enum Command {
     /// Show the dead letters: id, age, openid, type and what went wrong, oldest first.
     List {

@@ -356,3 +356,20 @@ async fn a_secret_is_in_no_output_of_the_commands() {
         }
     }
 }
+
+#[tokio::test]
+async fn while_the_store_is_away_a_dead_letter_is_remembered() {
+    let mended = Mended::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("away.db");
+    let url = format!("sqlite://{}", file.display());
+    let setup = forwarding(&mended.downstream.url);
+    let setup = setup.settings(|settings| settings.database_url = Some(url));
+    let world = setup.start().await;
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert_eq!(hears(&world, "a").await, FALLBACK);
+    other.execute_batch("ROLLBACK").unwrap();
+    let written = async || listed(&world).await == mended.downstream.ids();
+    eventually(Duration::from_secs(10), written).await;
+}

@@ -182,3 +182,39 @@ async fn the_next_message_need_not_wait_and_brings_what_came_too_late() {
     eventually(Duration::from_secs(25), kept).await;
     assert_eq!(hears(&world, "and").await, "and", "it is said once");
 }
+
+#[tokio::test]
+async fn a_reply_link_is_in_no_log() {
+    let downstream = patient().await;
+    let platform = World::start().await;
+    let env = [
+        ("WECHAT_APPID", APPID),
+        ("WECHAT_APPSECRET", "00000000000000000000000000000000"),
+        ("WECHAT_TOKEN", TOKEN),
+        ("WECHAT_API_URL", &platform.sim),
+        ("LISTEN", "127.0.0.1:0"),
+        ("LOG_FORMAT", "json"),
+        ("RUST_LOG", "trace,hyper=trace,reqwest=trace"),
+        ("FORWARD_URL", &downstream.url),
+        ("FORWARD_SECRET", super::SECRET),
+    ];
+    let mut binary = crate::wire::Binary::start(&["serve"], &env);
+    let backend = binary.url().await;
+    let request = client().post(format!("{backend}/wechat?{}", signed_query()));
+    let asking = request.body(text_xml("a")).send();
+    let answering = async {
+        let link = link(&downstream, 1).await;
+        for body in ["bad".to_owned(), text("canary"), "{}".to_owned()] {
+            post(&link, body).await;
+        }
+        link
+    };
+    let (answer, link) = tokio::join!(asking, answering);
+    assert!(answer.unwrap().text().await.unwrap().contains("canary"));
+    let token = link.split_once('=').unwrap().1;
+    let log = binary.output();
+    assert!(log.contains("\"path\":\"/replies\""), "{log}");
+    for secret in [token, "canary"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
