@@ -19,6 +19,7 @@ use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
 use crate::reply_link::ReplyLinks;
+use crate::rules::{self, Fault, Rules};
 use crate::store::{self, InstanceId, Store, StoreError, StoreKey, Vault};
 use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
@@ -55,6 +56,9 @@ pub enum StartError {
         /// What is wrong with it.
         fault: String,
     },
+    /// The file of rules has changed since the settings were read, and is broken now.
+    #[error("REPLIES: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Rules(Vec<Fault>),
     /// A route or a pattern of the bot is wrong.
     #[error("the bot: {0}")]
     Bot(String),
@@ -71,6 +75,7 @@ pub struct Application {
     listener: TcpListener,
     addr: SocketAddr,
     backend: Arc<Backend>,
+    rules: Option<Arc<Rules>>,
 }
 
 impl std::fmt::Debug for Application {
@@ -159,6 +164,20 @@ impl Application {
                 metrics,
             )?);
         }
+        let mut rules = None;
+        if let Some(path) = config.replies {
+            let loaded = Rules::load(rules::Parts {
+                path,
+                api: api.clone(),
+                store: Arc::clone(&store),
+                skew: Arc::clone(&skew),
+                metrics: metrics.rules.clone(),
+                tasks: tasks.clone(),
+            });
+            let loaded = loaded.map_err(StartError::Rules)?;
+            bot = bot.ruled_by(Arc::clone(&loaded));
+            rules = Some(loaded);
+        }
         let services = Services {
             api: api.clone(),
             store: Arc::clone(&store),
@@ -168,6 +187,7 @@ impl Application {
                 metrics.customer_service.clone(),
             ),
             reply_links: reply_links.clone(),
+            rules: rules.clone(),
         };
         let ledger = Ledger::new(ledger::Parts {
             bot,
@@ -214,6 +234,7 @@ impl Application {
             listener,
             addr,
             backend: Arc::new(backend),
+            rules,
         })
     }
 
@@ -240,6 +261,7 @@ impl Application {
             backend.shutdown.clone(),
         ));
         let collecting = tokio::spawn(collect_garbage(Arc::clone(&backend.store)));
+        let looking_after = self.rules.map(|rules| rules.look_after());
         backend.ledger.watch_for_overdue();
         tracing::info!(addr = %self.addr, public_url = backend.public_url.origin(), store = backend.store.name(), "serving");
 
@@ -248,6 +270,7 @@ impl Application {
         tracing::info!("shutting down: answering what is under way");
         backend.shutdown.cancel();
         collecting.abort();
+        drop(looking_after);
         if let Err(error) = serving.await {
             tracing::error!(%error, "the server ended early");
         }

@@ -31,6 +31,7 @@ pub use router::Route;
 use std::sync::Arc;
 
 use crate::forward::Forwarder;
+use crate::rules::Rules;
 use crate::wechat::Reply;
 use router::Router;
 
@@ -134,6 +135,13 @@ impl Bot {
     /// Whether a fallback stands where the forwarder leaves nothing to it.
     pub(crate) fn has_fallback(&self) -> bool {
         self.router.has_fallback()
+    }
+
+    /// Has what no route fits answered by rules, before the fallback.
+    #[must_use]
+    pub(crate) fn ruled_by(mut self, rules: Arc<Rules>) -> Self {
+        self.router.set_rules(rules);
+        self
     }
 
     fn on(mut self, route: Route, handler: impl Handler) -> Self {

@@ -1,6 +1,7 @@
 //! What `offiaccount check` finds: whether settings, store and platform work together, and what to
 //! mend in the account's console.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use crate::api::{ApiError, Call, Client, Skew, Transport, advice};
 use crate::app::{StartError, store_key};
 use crate::config::Config;
+use crate::rules;
 use crate::store::{self, InstanceId, Vault};
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Kind, TokenCentre};
@@ -87,6 +89,10 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
             .map(|warning| Finding::risky("settings", warning)),
     );
 
+    if let Some(path) = &config.replies {
+        findings.extend(rules(path));
+    }
+
     let store = match store::open(config.store.url.expose(), metrics.store.clone()).await {
         Ok(store) => store,
         Err(error) => {
@@ -150,6 +156,20 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     tokens.close().await;
     let _ = tokio::time::timeout(Duration::from_secs(2), store.close()).await;
     Ok(findings)
+}
+
+fn rules(path: &Path) -> Vec<Finding> {
+    let reading = rules::read(path);
+    let mut findings = match reading.rules {
+        Ok(rules) => vec![Finding::good("rules", format!("{rules} (REPLIES)"))],
+        Err(faults) => faults
+            .iter()
+            .map(|fault| Finding::bad("rules", fault.to_string()))
+            .collect(),
+    };
+    let warnings = reading.warnings.iter();
+    findings.extend(warnings.map(|warning| Finding::risky("rules", warning.to_string())));
+    findings
 }
 
 async fn callback_ips(api: &Client) -> Finding {

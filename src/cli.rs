@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod forward;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 

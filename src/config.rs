@@ -34,6 +34,8 @@ pub struct Config {
     pub store: Store,
     /// The bearer token of the management routes. Without one they answer 403.
     pub admin_token: Option<Secret>,
+    /// The file of reply rules.
+    pub replies: Option<PathBuf>,
     /// What the bot says when it has no answer.
     pub texts: Texts,
     /// What becomes of answers that are not ready in time.

@@ -130,7 +130,7 @@ impl Ledger {
         let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
         let of = message.from.clone();
         let ticket = Arc::new(Ticket::new(Arc::new(message)));
-        let delivery = match inner.desks.enter(ticket, &of) {
+        let mut delivery = match inner.desks.enter(ticket, &of) {
             Entered::Joined(ticket) => {
                 inner.metrics.count_repeat("joined");
                 ticket.deliver()
@@ -155,7 +155,13 @@ impl Ledger {
                 let thinking = inner.fit(thinking.into(), is_event);
                 ("thinking", Answer::Reply(inner.say(thinking)))
             }
-            Waited::HungUp => ("held", Answer::HungUp),
+            Waited::Held => {
+                // Counted first: when the platform hangs up, this future is dropped.
+                inner.metrics.count_delivery("held");
+                delivery.hold().await;
+                return Answer::HungUp;
+            }
+            Waited::Abandoned => ("abandoned", Answer::HungUp),
             Waited::Busy => ("shed", Answer::Busy),
         };
         inner.metrics.count_delivery(counted);

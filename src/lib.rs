@@ -12,6 +12,7 @@
 //! - [`wechat`]: the wire protocol. Pure: no I/O, no clock, no hidden randomness.
 //! - [`ledger`]: one handling and one reply for each message.
 //! - [`bot`]: Koa-style middleware, router and handlers.
+//! - [`rules`]: answers without code, from a file.
 //! - [`customer_service`]: what is said to a user outside of a reply, and when that may be.
 //! - [`forward`]: what goes to a program of the owner's, and [`reply_link`], where its late replies come.
 //! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
@@ -34,6 +35,7 @@ pub mod oauth;
 mod privacy;
 pub mod receiver;
 pub mod reply_link;
+pub mod rules;
 pub mod secret;
 mod server;
 pub mod simulator;

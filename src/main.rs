@@ -35,11 +35,12 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Show the messages that were forwarded in vain, and send them again.
-    Forward {
-        #[command(subcommand)]
-        command: cli::forward::Command,
-    },
+    /// Reply rules: check a file of them, or try what it answers.
+    #[command(subcommand)]
+    Rules(cli::rules::Command),
+    /// Messages that were forwarded in vain: show them, or send them again.
+    #[command(subcommand)]
+    Forward(cli::forward::Command),
 }
 
 fn main() -> ExitCode {
@@ -59,11 +60,12 @@ fn main() -> ExitCode {
             Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
+        Command::Rules(command) => cli::rules::run(command),
         Command::Check { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::check::run(config)),
             Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
-        Command::Forward { command } => match configured(command.settings()) {
+        Command::Forward(command) => match configured(command.settings()) {
             Ok(config) => cli::run(cli::forward::run(command, config)),
             Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },

@@ -82,6 +82,7 @@ pub(crate) async fn serve<E>(
 ) where
     E: Endpoint + 'static,
 {
+    take_all_open_files();
     let server = Arc::new(Server {
         endpoint: endpoint.map_to_response(),
         load,
@@ -144,6 +145,23 @@ pub(crate) async fn serve<E>(
         }
     }
     sweeper.abort();
+}
+
+/// Raises the process's limit of open files to what it may be without asking anybody: each connection is
+/// one, and the usual limit of 1,024 is less than the requests that are taken.
+fn take_all_open_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 struct Server<E> {

@@ -10,7 +10,8 @@
 //! # Layout
 //!
 //! - `platform` and what it holds: `account`, `fans`, `tags`, `menu`, `qrcodes`, `agents`, `templates`,
-//!   `mass`, `media`, `articles`, `comments`, `tokens`, `grants`, `quotas`, `faults`, `chat`, `clock`, `mint`.
+//!   `mass`, `media`, `articles`, `comments`, `tokens`, `grants`, `quotas`, `faults`, `chat`, `sends`, `clock`,
+//!   `mint`.
 //! - `api`: the server API, one declaration per endpoint.
 //! - `oauth`, `jssdk`: the web side. `push`: deliveries to the callback. `outbox`: events to come.
 //! - `control`, `guard`, `page`: `/_sim`, who may use it, and the page. `live`: what changed, as it
@@ -48,6 +49,7 @@ mod platform;
 mod push;
 mod qrcodes;
 mod quotas;
+mod sends;
 mod tags;
 mod templates;
 mod tokens;

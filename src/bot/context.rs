@@ -14,6 +14,7 @@ use super::session::Session;
 use crate::api::Client;
 use crate::customer_service::CustomerService;
 use crate::reply_link::ReplyLinks;
+use crate::rules::Rules;
 use crate::store::{Digest, SessionChange, Store};
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
@@ -39,6 +40,7 @@ pub(crate) struct Services {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) customer_service: CustomerService,
     pub(crate) reply_links: ReplyLinks,
+    pub(crate) rules: Option<Arc<Rules>>,
 }
 
 impl std::fmt::Debug for Context {

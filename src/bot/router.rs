@@ -5,6 +5,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::{BotResult, Context, Handler, hello};
+use crate::rules::Rules;
 use crate::wechat::Message;
 
 /// What a message must be for a handler to answer it.
@@ -29,6 +30,7 @@ pub enum Route {
 pub(super) struct Router {
     routes: Vec<(Route, Arc<dyn Handler>)>,
     forwarder: Option<Arc<dyn Handler>>,
+    rules: Option<Arc<Rules>>,
     fallback: Option<Arc<dyn Handler>>,
 }
 
@@ -57,11 +59,20 @@ impl Router {
         self.forwarder = Some(forwarder);
     }
 
+    pub(super) fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.rules = Some(rules);
+    }
+
     pub(super) async fn answer(&self, ctx: Context) -> BotResult {
         for (route, handler) in &self.routes {
             if let Some(captures) = route.fit(ctx.message()) {
                 return handler.call(ctx.with_captures(captures)).await;
             }
+        }
+        if let Some(rules) = &self.rules
+            && let Some(reply) = rules.answer(&ctx).await?
+        {
+            return Ok(reply);
         }
         match self.forwarder.as_ref().or(self.fallback.as_ref()) {
             Some(handler) => handler.call(ctx).await,

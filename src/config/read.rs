@@ -10,6 +10,7 @@ use super::{
     SlowAnswers, Store, Texts, TokenMode,
 };
 use crate::forward::SigningKey;
+use crate::rules;
 use crate::secret::Secret;
 use crate::store::{self, StoreKey};
 use crate::wechat::crypto::EncodingAesKey;
@@ -43,6 +44,7 @@ impl Faults {
             "json" => Ok(LogFormat::Json),
             _ => Err("expected `pretty` or `json`".into()),
         });
+        let replies = self.replies(settings);
         let texts = Texts {
             fallback: given(&settings.fallback_text)
                 .unwrap_or(FALLBACK_TEXT)
@@ -58,6 +60,7 @@ impl Faults {
             site: site?,
             store: store?,
             admin_token,
+            replies,
             texts,
             slow_answers: slow_answers.unwrap_or_default(),
             forward,
@@ -227,6 +230,16 @@ impl Faults {
             url: url?,
             key: key?,
         })
+    }
+
+    /// Each fault of the file is one of the settings: all are told before anything starts.
+    fn replies(&mut self, settings: &Settings) -> Option<PathBuf> {
+        let path = PathBuf::from(given(&settings.replies)?);
+        if let Err(faults) = rules::read(&path).rules {
+            let faults = faults.iter().map(|fault| format!("REPLIES: {fault}"));
+            self.0.extend(faults);
+        }
+        Some(path)
     }
 
     fn required<T>(

@@ -62,6 +62,8 @@ settings! {
     wechat_open_url = "WECHAT_OPEN_URL", value_name = "URL";
     /// The JS-SDK script that the demo page loads. Default: WeChat's jweixin-1.6.0.js.
     wechat_jssdk_url = "WECHAT_JSSDK_URL", value_name = "URL";
+    /// A TOML file of reply rules; read again when it changes. Default: none.
+    replies = "REPLIES", value_name = "FILE";
     /// What the bot says when a handler fails. Default: 抱歉，暂时无法回答，请稍后再试。
     fallback_text = "FALLBACK_TEXT";
     /// Said by the last delivery of a message whose answer is still in the making. Default: nothing.

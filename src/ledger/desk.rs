@@ -40,6 +40,8 @@ struct Desk {
     /// What was put on `todo` since the desk was opened: a list of the store's that is older than the
     /// end of a handling must not begin it anew.
     noted: HashSet<Digest>,
+    /// The last that was delivered here is that the user has left.
+    has_left: bool,
 }
 
 /// A message to be handled.
@@ -113,6 +115,7 @@ impl Desks {
         }
         let charge = self.charge_in(&mut open, Arc::clone(&ticket));
         let desk = open.desks.entry(of.clone()).or_default();
+        desk.has_left = ticket.message.is_farewell();
         desk.line.push_back(charge);
         if desk.is_registering {
             return Entered::New(ticket, None);
@@ -243,6 +246,11 @@ impl Seat {
         });
         drop(charge);
         begin
+    }
+
+    /// Whether the user has left, as far as it is known here.
+    pub(super) fn has_left(&self) -> bool {
+        self.with_desk(|desk| desk.has_left)
     }
 
     /// The message may be put on the list again: it was not handled here.

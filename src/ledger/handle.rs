@@ -254,7 +254,7 @@ impl Inner {
             Ledger::Away => (vec![], true),
         };
         loop {
-            let (said, mut handled) = self.plan(&charge, &outcome, &kept);
+            let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept);
             if !handled.is_plain() && !is_away {
                 match self.finish_until_known(seat, &handled).await {
                     Ok(Finished::Written(next)) => {
@@ -315,6 +315,7 @@ impl Inner {
     /// What is said, and what is written about it.
     fn plan(
         &self,
+        seat: &Seat,
         ticket: &Ticket,
         outcome: &Outcome,
         kept: &[KeptAnswer],
@@ -327,14 +328,19 @@ impl Inner {
             kept: vec![],
             session: outcome.session.clone(),
         };
-        let Some(reply) = outcome.reply.clone() else {
+        let Some(mut reply) = outcome.reply.clone() else {
             return (None, handled);
         };
+        let has_left = seat.has_left();
+        if has_left {
+            // He was here when he asked.
+            reply = Reply::None;
+        }
         let (say, keep) = if ticket.is_over() {
             // No delivery carries anything now: all of it goes down the ladder.
             (Reply::None, parts(reply))
         } else {
-            let kept: Vec<(AnswerId, Reply)> = if takes_kept(&ticket.message) {
+            let kept: Vec<(AnswerId, Reply)> = if takes_kept(&ticket.message) && !has_left {
                 let read = |answer: &KeptAnswer| (answer.id, self.decode(&answer.reply).reply);
                 kept.iter().map(read).collect()
             } else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::desk::{Charge, Seat};
 use super::ticket::{Published, Ticket};
 use super::{Inner, Said, within};
+use crate::customer_service::SendError;
 use crate::store::{DELIVERIES_END, Digest, Handled};
 use crate::wechat::Reply;
 use crate::wechat::id::OpenId;
@@ -15,6 +16,8 @@ use crate::wechat::id::OpenId;
 const SENDING_LEASE: Duration = Duration::from_secs(15);
 /// What follows a reply sets out this much after it, so that it arrives behind it.
 const BEHIND_THE_REPLY: Duration = Duration::from_millis(300);
+/// 40007, invalid `media_id`: temporary files live for three days.
+const MEDIA_IS_GONE: i64 = 40007;
 /// Each store operation: nobody waits for it.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -134,13 +137,29 @@ impl Inner {
                 .collect(),
         };
         for message in messages {
-            let sending = self.services.customer_service.send(of, &message);
-            if let Err(error) = sending.await {
+            if let Err(error) = self.send_one(of, message).await {
                 tracing::info!(%error, "a late answer is no customer-service message");
                 return false;
             }
         }
         tracing::info!("a late answer went out as a customer-service message");
         true
+    }
+
+    /// Sends one message. A file of the rules that the platform no longer has is uploaded again.
+    async fn send_one(&self, of: &OpenId, message: Reply) -> Result<(), SendError> {
+        let service = &self.services.customer_service;
+        let outcome = service.send(of, &message).await;
+        match &outcome {
+            Err(error) if error.errcode() == Some(MEDIA_IS_GONE) => {}
+            _ => return outcome,
+        }
+        let (Some(rules), Some(gone)) = (&self.services.rules, message.media_id()) else {
+            return outcome;
+        };
+        match rules.renew_media(gone).await {
+            Some(media_id) => service.send(of, &message.with_media_id(media_id)).await,
+            None => outcome,
+        }
     }
 }

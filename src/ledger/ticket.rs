@@ -68,8 +68,10 @@ pub(super) enum Waited {
     Said(Said),
     /// Without, and it must be answered now.
     Last,
-    /// Without, and the platform has hung up.
-    HungUp,
+    /// Without, and it gets no answer: [`Carrier::hold`] it until the platform has hung up.
+    Held,
+    /// Without: no reply will come from here.
+    Abandoned,
     /// Too many messages wait.
     Busy,
 }
@@ -215,41 +217,39 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Waits for the reply. Without `holds` every delivery is answered in time, the first one too.
-    pub(super) async fn wait(mut self, holds: bool) -> Waited {
+    pub(super) async fn wait(&mut self, holds: bool) -> Waited {
         let answer_at = self.arrived + ANSWER_WITHIN;
         let ready = self
             .receiver
             .wait_for(|progress| !matches!(progress.state, State::Open));
         // Ready or not: what to do is decided under the lock.
         let _ = tokio::time::timeout_at(answer_at.into(), ready).await;
-        match self.step_back(holds) {
-            Some(waited) => waited,
-            None => {
-                // Past its time a delivery carries no reply: the platform may have hung up, and the
-                // next one carries it.
-                tokio::time::sleep_until((self.arrived + HOLD_FOR).into()).await;
-                Waited::HungUp
-            }
-        }
+        self.step_back(holds)
     }
 
-    /// Takes the reply, or stops counting as a carrier. `None`: to be held.
-    fn step_back(&mut self, holds: bool) -> Option<Waited> {
-        let mut waited = None;
+    /// Waits until the platform has hung up. Past its time a delivery carries no reply, since nobody may
+    /// listen any more: the next one carries it.
+    pub(super) async fn hold(self) {
+        tokio::time::sleep_until((self.arrived + HOLD_FOR).into()).await;
+    }
+
+    /// Takes the reply, or stops counting as a carrier.
+    fn step_back(&mut self, holds: bool) -> Waited {
+        let mut waited = Waited::Held;
         self.is_carrier = false;
         self.ticket.progress.send_if_modified(|progress| {
             progress.carriers -= 1;
             waited = match &progress.state {
-                State::Said(said) => Some(Waited::Said(said.clone())),
-                State::Busy => Some(Waited::Busy),
-                State::Abandoned => Some(Waited::HungUp),
+                State::Said(said) => Waited::Said(said.clone()),
+                State::Busy => Waited::Busy,
+                State::Abandoned => Waited::Abandoned,
                 State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
                     progress.is_over = true;
-                    Some(Waited::Last)
+                    Waited::Last
                 }
-                State::Open => None,
+                State::Open => Waited::Held,
             };
-            let carries = matches!(waited, Some(Waited::Said(_))) && !progress.is_carried;
+            let carries = matches!(waited, Waited::Said(_)) && !progress.is_carried;
             progress.is_carried |= carries;
             carries
         });

@@ -141,6 +141,9 @@ pub(crate) async fn answer(world: &Arc<World>, request: Request) -> Response {
         };
         let delay = fault.map_or(Duration::ZERO, |fault| fault.delay);
         let ms = u64::try_from((began.elapsed() + delay).as_millis()).unwrap_or(u64::MAX);
+        if call.path == custom::SEND {
+            custom::note(&mut platform, &call, at, said.errcode);
+        }
         let invoke_time = platform.now();
         platform.requests.push(json!({
             "at": at,

@@ -25,7 +25,7 @@ pub(crate) enum From {
 #[derive(Debug, Default)]
 pub(crate) struct Chat {
     last_id: u64,
-    by_fan: BTreeMap<OpenId, Vec<Value>>,
+    by_fan: BTreeMap<String, Vec<Value>>,
 }
 
 impl Chat {
@@ -37,13 +37,14 @@ impl Chat {
             From::Account => "account",
             From::System => "system",
         };
-        let chat = self.by_fan.entry(fan.clone()).or_default();
+        let chat = self.by_fan.entry(fan.as_str().to_owned()).or_default();
         if chat.len() >= REMEMBERED {
             chat.remove(0);
         }
         chat.push(json!({
             "id": self.last_id,
             "at": machine_millis(),
+            "openid": fan,
             "from": from,
             "shown": shown,
             "message": message,
@@ -55,16 +56,15 @@ impl Chat {
         self.last_id
     }
 
-    /// The bubbles of one chat with an id above `after`, oldest first.
-    pub(crate) fn since(&self, fan: &str, after: u64) -> Vec<&Value> {
-        let chat = self
-            .by_fan
-            .iter()
-            .find(|(openid, _)| openid.as_str() == fan);
-        chat.map_or_else(Vec::new, |(_, chat)| {
-            chat.iter()
-                .filter(|bubble| bubble["id"].as_u64().is_some_and(|id| id > after))
-                .collect()
-        })
+    /// The bubbles of one chat, or of all, with an id above `after`, oldest first.
+    pub(crate) fn since(&self, fan: Option<&str>, after: u64) -> Vec<&Value> {
+        let id = |bubble: &Value| bubble["id"].as_u64().unwrap_or(0);
+        let mut bubbles: Vec<_> = match fan {
+            Some(fan) => self.by_fan.get(fan).into_iter().flatten().collect(),
+            None => self.by_fan.values().flatten().collect(),
+        };
+        bubbles.retain(|bubble| id(bubble) > after);
+        bubbles.sort_by_key(|bubble| id(bubble));
+        bubbles
     }
 }

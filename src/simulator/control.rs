@@ -21,6 +21,7 @@ use super::http::{self, Pairs};
 use super::live::Revision;
 use super::platform::Platform;
 use super::push::{self, Refused};
+use super::sends;
 use super::{World, api, framing, glossary, guard, openapi, picture};
 
 /// One control, for the document.
@@ -191,8 +192,9 @@ pub(crate) const ROUTES: &[Route] = &[
     route(
         "GET",
         "/chat",
-        "What stands in a fan's chat, from an id on",
-        &["openid", "after?"],
+        "What stands in a fan's chat, or in all of them, from an id on; with from=account what the account \
+         has said and no more",
+        &["openid?", "after?", "from?"],
         &[],
     ),
     route(
@@ -205,8 +207,8 @@ pub(crate) const ROUTES: &[Route] = &[
     route(
         "GET",
         "/pushes",
-        "Deliveries that are over, the newest first; waits up to wait_s for one after that id; with \
-         under_way=1 those under way come first",
+        "Deliveries that are over, the newest first, with the customer-service messages that came \
+         after; waits up to wait_s for one after that id; with under_way=1 those under way come first",
         &["limit?", "after?", "event?", "wait_s?", "under_way?"],
         &[],
     ),
@@ -507,9 +509,12 @@ fn menu(platform: &Platform, query: &Pairs) -> Result<Value, Refused> {
 }
 
 fn chat(platform: &Platform, query: &Pairs) -> Result<Value, Refused> {
-    let openid = needed(query, "openid")?;
     let after = number(query, "after")?.unwrap_or(0);
-    Ok(json!({"messages": platform.chat.since(openid, after)}))
+    let mut messages = platform.chat.since(query.get("openid"), after);
+    if let Some(from) = query.get("from") {
+        messages.retain(|bubble| bubble["from"] == from);
+    }
+    Ok(json!({"messages": messages}))
 }
 
 /// Deliveries that are over. With `wait_s`, and none to tell of yet, the next one is waited for.
@@ -518,10 +523,7 @@ async fn pushes(world: &World, query: &Pairs) -> Result<Value, Refused> {
     let after = number(query, "after")?.unwrap_or(0);
     let wait = Duration::from_secs(number(query, "wait_s")?.unwrap_or(0)).min(WAIT);
     let event = query.get("event");
-    let mut found: Vec<Value> = Vec::new();
-    if query.get("under_way") == Some("1") {
-        found.extend(world.platform().under_way.iter().cloned());
-    }
+    let with_under_way = query.get("under_way") == Some("1");
     let deadline = Instant::now() + wait;
     loop {
         let pushed = world.pushed.notified();
@@ -533,11 +535,16 @@ async fn pushes(world: &World, query: &Pairs) -> Result<Value, Refused> {
                 push["id"].as_u64().is_some_and(|id| id > after)
                     && event.is_none_or(|event| push["event"] == event)
             };
+            let mut found: Vec<Value> = Vec::new();
+            if with_under_way {
+                found.extend(platform.under_way.iter().cloned());
+            }
             let pushes = platform.pushes.iter().filter(wanted).take(limit);
             found.extend(pushes.cloned());
-        }
-        if !found.is_empty() {
-            return Ok(json!(found));
+            if !found.is_empty() {
+                sends::follow(&platform, &mut found);
+                return Ok(json!(found));
+            }
         }
         tokio::select! {
             () = pushed => {}

@@ -134,7 +134,9 @@ impl Revision {
         Self {
             resets: platform.resets,
             chat: platform.chat.last_id(),
-            pushes: platform.pushes.revision() + platform.under_way.revision(),
+            pushes: platform.pushes.revision()
+                + platform.under_way.revision()
+                + platform.sends.revision(),
             requests: platform.requests.revision(),
             jssdk: platform.jssdk.revision(),
             oauth: platform.oauth.revision(),

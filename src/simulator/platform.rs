@@ -21,6 +21,7 @@ use super::mint::Mint;
 use super::outbox::Outbox;
 use super::qrcodes::QrCodes;
 use super::quotas::Quotas;
+use super::sends::Sends;
 use super::tags::Tags;
 use super::templates::Templates;
 use super::tokens::Tokens;
@@ -28,6 +29,8 @@ use crate::wechat::id::{InvalidId, OpenId, UnionId};
 
 /// How much of what happened is kept for `/_sim` to show.
 const REMEMBERED: usize = 500;
+/// The same of deliveries: tests make them by the thousand, and at once.
+const REMEMBERED_PUSHES: usize = 5_000;
 
 /// Everything the platform knows.
 pub(crate) struct Platform {
@@ -41,6 +44,8 @@ pub(crate) struct Platform {
     pub(crate) grants: Grants,
     pub(crate) faults: Faults,
     pub(crate) chat: Chat,
+    /// Customer-service messages, sent or refused.
+    pub(crate) sends: Sends,
     /// API calls, pushes and JS-SDK checks.
     pub(crate) requests: Recent,
     pub(crate) pushes: Recent,
@@ -84,38 +89,60 @@ pub(crate) struct Outcomes {
 }
 
 /// The last things of a kind, newest first, each with an `id` that counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recent {
+    most: usize,
     list: VecDeque<Value>,
     last_id: u64,
     revision: u64,
 }
 
+impl Default for Recent {
+    fn default() -> Self {
+        Self::keeping(REMEMBERED)
+    }
+}
+
 impl Recent {
+    /// A list that keeps so many.
+    fn keeping(most: usize) -> Self {
+        Self {
+            most,
+            list: VecDeque::new(),
+            last_id: 0,
+            revision: 0,
+        }
+    }
+
     /// Adds one and gives its id.
     pub(crate) fn push(&mut self, mut entry: Value) -> u64 {
         self.last_id += 1;
         self.revision += 1;
         entry["id"] = json!(self.last_id);
-        self.list.truncate(REMEMBERED - 1);
+        self.list.truncate(self.most - 1);
         self.list.push_front(entry);
         self.last_id
     }
 
     /// Changes one, where it is still kept.
     pub(crate) fn update(&mut self, id: u64, change: impl FnOnce(&mut Value)) {
-        let entry = self.list.iter_mut().find(|entry| entry["id"] == id);
-        if let Some(entry) = entry {
-            change(entry);
+        if let Some(place) = self.place(id) {
+            change(&mut self.list[place]);
             self.revision += 1;
         }
     }
 
     /// Takes one out.
     pub(crate) fn take(&mut self, id: u64) -> Option<Value> {
-        let place = self.list.iter().position(|entry| entry["id"] == id)?;
+        let place = self.place(id)?;
         self.revision += 1;
         self.list.remove(place)
+    }
+
+    /// Ids fall along the list.
+    fn place(&self, id: u64) -> Option<usize> {
+        let by_id = |entry: &Value| id.cmp(&entry["id"].as_u64().unwrap_or(0));
+        self.list.binary_search_by(by_id).ok()
     }
 
     /// Grows with each change.
@@ -148,11 +175,12 @@ impl Platform {
             grants: Grants::default(),
             faults: Faults::default(),
             chat: Chat::default(),
+            sends: Sends::default(),
             requests: Recent::default(),
-            pushes: Recent::default(),
+            pushes: Recent::keeping(REMEMBERED_PUSHES),
             jssdk: Recent::default(),
             oauth: Recent::default(),
-            under_way: Recent::default(),
+            under_way: Recent::keeping(REMEMBERED_PUSHES),
             resets: 0,
             settings: 0,
             quotas: Quotas::default(),

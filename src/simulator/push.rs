@@ -229,6 +229,7 @@ impl Message {
             "event": self.event,
             "message": self.json,
             "xml": self.xml(),
+            "takes_reply": self.takes_reply(),
             "attempts": [],
         })
     }

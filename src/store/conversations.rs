@@ -275,7 +275,7 @@ pub trait ConversationStore: Send + Sync {
     async fn keep_answer(&self, of: &OpenId, key: &Digest) -> Result<bool, StoreError>;
 
     /// Takes the oldest kept answer to be sent as a customer-service message. While that lasts, `lease`
-    /// at most, nobody else gets it.
+    /// at most, nobody else gets one of this user's: they would overtake each other.
     async fn begin_sending(
         &self,
         of: &OpenId,

@@ -21,13 +21,18 @@ pub(super) async fn watch<T>(
     let answer = tokio::time::timeout(OPERATION_DEADLINE, answer)
         .await
         .unwrap_or(Err(StoreError::Timeout));
-    watch.outcome = match &answer {
+    watch.outcome = outcome(&answer);
+    answer
+}
+
+/// How an operation ended, in a word.
+pub(super) fn outcome<T>(answer: &Result<T, StoreError>) -> &'static str {
+    match answer {
         Ok(_) => "ok",
         Err(StoreError::Unavailable(_)) => "unavailable",
         Err(StoreError::Timeout) => "timeout",
         Err(StoreError::Unusable(_)) => "unusable",
-    };
-    answer
+    }
 }
 
 struct Watch<'a> {

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub messages: MessageMetrics,
     /// Customer-service messages.
     pub customer_service: CustomerServiceMetrics,
+    /// The rules of `REPLIES`.
+    pub rules: RuleMetrics,
     /// Calls to the platform.
     pub api: ApiMetrics,
     /// Calls to `FORWARD_URL`.
@@ -55,6 +57,7 @@ impl Metrics {
         Ok(Self {
             messages: MessageMetrics::register(&registry)?,
             customer_service: CustomerServiceMetrics::register(&registry)?,
+            rules: RuleMetrics::register(&registry)?,
             api: ApiMetrics::register(&registry)?,
             forward: ForwardMetrics::register(&registry)?,
             credentials: CredentialMetrics::register(&registry)?,
@@ -175,7 +178,8 @@ impl MessageMetrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, or `held` for none.
+    /// Counts a delivery by its answer: `reply`, `success`, `thinking`, `held` for none, so that the
+    /// platform delivers again, `abandoned` for 503 as no reply comes from here, `shed` for too many.
     pub fn count_delivery(&self, answer: &'static str) {
         self.deliveries.with_label_values(&[answer]).inc();
     }
@@ -235,6 +239,53 @@ impl CustomerServiceMetrics {
     /// `not_allowed` to the account, `unsendable` by its kind; `failed`, or `unclear` without an answer.
     pub fn count(&self, outcome: &'static str) {
         self.messages.with_label_values(&[outcome]).inc();
+    }
+}
+
+/// The rules of `REPLIES`.
+#[derive(Clone, Debug)]
+pub struct RuleMetrics {
+    fits: IntCounterVec,
+    reloads: IntCounterVec,
+}
+
+impl RuleMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            fits: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_rule_fits_total",
+                    "Messages that a rule fitted, by the rule's name or number.",
+                ),
+                &["rule"],
+            )?,
+            reloads: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_rules_reloads_total",
+                    "Changes of the file of rules: ok, or failed and the last good rules stayed.",
+                ),
+                &["outcome"],
+            )?,
+        };
+        registry.register(Box::new(this.fits.clone()))?;
+        registry.register(Box::new(this.reloads.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts a message that a rule fitted. The rules are those of one file, so their names are few.
+    pub fn count_fit(&self, rule: &str) {
+        self.fits.with_label_values(&[rule]).inc();
+    }
+
+    /// Lets go of a rule that is gone from the file.
+    pub fn forget(&self, rule: &str) {
+        // It may never have fitted.
+        let _ = self.fits.remove_label_values(&[rule]);
+    }
+
+    /// Counts a change of the file: `ok` or `failed`.
+    pub fn count_reload(&self, outcome: &'static str) {
+        self.reloads.with_label_values(&[outcome]).inc();
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Unknown`], never an error: the platform adds types without notice, and an error would only make
 //! it deliver the same again.
 
+mod field;
 mod json;
 mod ledger;
 

@@ -264,6 +264,15 @@ macro_rules! records {
                 }
             }
 
+            /// WeChat's names of all variants that are declared.
+            pub(crate) const NAMES: &'static [&'static str] = &[$($wire),+];
+
+            /// WeChat's names of the fields of all variants, each as often as it is declared.
+            pub(crate) fn all_fields() -> impl Iterator<Item = &'static str> {
+                use $crate::wechat::record::Record;
+                [$($Variant::FIELDS),+].into_iter().flatten().copied()
+            }
+
             /// The declared field that an element's name stands for.
             pub(crate) fn field(&self, name: &str) -> Option<&'static str> {
                 use $crate::wechat::record::Record;

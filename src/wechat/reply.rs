@@ -125,6 +125,33 @@ impl Reply {
         }
     }
 
+    /// The uploaded file that it shows, if it is one of these kinds.
+    pub fn media_id(&self) -> Option<&str> {
+        match self {
+            Self::Image { media_id } | Self::Voice { media_id } | Self::Video { media_id, .. } => {
+                Some(media_id)
+            }
+            Self::Music { thumb_media_id, .. } => thumb_media_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same reply with another uploaded file; with none, if it shows none.
+    #[must_use]
+    pub fn with_media_id(mut self, new: String) -> Self {
+        match &mut self {
+            Self::Image { media_id } | Self::Voice { media_id } | Self::Video { media_id, .. } => {
+                *media_id = new;
+            }
+            Self::Music {
+                thumb_media_id: Some(media_id),
+                ..
+            } => *media_id = new,
+            _ => {}
+        }
+        self
+    }
+
     /// WeChat's `MsgType`, `None` where there is no reply.
     pub fn msg_type(&self) -> Option<&'static str> {
         Some(match self {

@@ -1,4 +1,4 @@
-// Pushes: what was delivered, each try with its answer, and why it failed.
+// Pushes: what was delivered, each try with its answer, why it failed, and what was said after the tries.
 
 import { el } from "./dom.js";
 import { block, laidOut, listTab, row } from "./entries.js";
@@ -16,11 +16,33 @@ function gist(push) {
   return message.Content || message.EventKey || message.Title || message.Label || "";
 }
 
+const duration = (ms) => ms < 1000 ? ms + " ms" : t("seconds", (ms / 1000).toFixed(1));
+const isSent = (message) => message.errcode === 0;
+
+// What the tries came to.
+function answered(push) {
+  if (push.answered) return t("pushes.answered", push.answered.delivery, duration(push.answered.after_ms));
+  const { attempts, failure } = push;
+  const isLate = (attempt) => attempt.topic === "timeout";
+  if (attempts.length > 1 && (failure ? attempts.every(isLate) : true)) return t("pushes.unanswered");
+  const last = attempts.at(-1);
+  return attempts.map((attempt) => attempt.status || "✕").join(" · ") + (last ? " · " + last.ms + " ms" : "");
+}
+
+// What the account said to the fan when they were over.
+function afterwards(push) {
+  const sent = push.customer_service.filter(isSent);
+  if (sent.length > 1) return t("pushes.customs", sent.length, duration(sent[0].after_ms));
+  if (sent.length) return t("pushes.custom", duration(sent[0].after_ms));
+  const refused = push.customer_service.at(-1);
+  return refused && t("pushes.customrefused", refused.errcode ?? "?");
+}
+
 function outcome(push) {
   if (push.running) return [t("pushes.running"), "soft"];
-  const tries = push.attempts.map((attempt) => attempt.status || "✕").join(" · ");
-  const last = push.attempts.at(-1);
-  return [tries + (last ? " · " + last.ms + " ms" : ""), push.failure ? "bad" : "good"];
+  const after = push.takes_reply && afterwards(push);
+  const mood = push.failure || (after && !push.customer_service.some(isSent)) ? "bad" : "good";
+  return [after ? t("pushes.both", answered(push), after) : answered(push), mood];
 }
 
 function attempt(one, at) {
@@ -29,9 +51,18 @@ function attempt(one, at) {
     el("h4", {}, t("pushes.attempt", at + 1), " ",
       one.at && el("time", { text: time(one.at) }),
       el("span", { class: one.topic ? "bad" : "good", text: " " + words + " · " + one.ms + " ms " }),
+      one.answer && el("span", { class: "soft", text: "· " + t("pushes.answer." + one.answer) }),
       one.topic && helpButton("push:" + one.topic)),
     block(t("pushes.sent"), one.url && "POST " + one.url + "\n\n" + laidOut(one.request_body)),
     one.status > 0 && block(t("pushes.got"), laidOut(one.body) || t("none")));
+}
+
+function custom(one) {
+  return el("div", { class: "attempt" },
+    el("h4", {}, t("pushes.customhead"), " ", el("time", { text: time(one.at) }),
+      el("span", { class: isSent(one) ? "good" : "bad", text: " " + t("pushes.later", duration(one.after_ms)) + (isSent(one) ? " " : " · " + (one.errcode ?? "?") + " ") }),
+      !isSent(one) && helpButton(one.errcode)),
+    el("p", { class: "facts", text: one.shown }));
 }
 
 function inside(push) {
@@ -44,6 +75,7 @@ function inside(push) {
     block(t("pushes.clear"), laidOut(push.xml)),
     push.reply_xml && block(t("pushes.replyclear"), laidOut(push.reply_xml)),
     push.attempts.map(attempt),
+    push.customer_service.map(custom),
   ].flat().filter(Boolean);
 }
 

@@ -537,3 +537,29 @@ async fn the_third_delivery_is_always_answered(
     assert_eq!(gated.begun.load(Ordering::SeqCst), 1);
     gated.open();
 }
+
+#[tokio::test]
+async fn messages_under_way_are_seen_in_the_metrics() {
+    let (gated, bot) = Gated::new();
+    let world = Setup::new().bot(bot).start().await;
+    let in_progress = async |state| {
+        let name = format!("offiaccount_messages_in_progress{{state=\"{state}\"}}");
+        metric(&world, &name).await
+    };
+    let stands = async |handled: f64, waiting: f64| {
+        in_progress("handled").await == handled && in_progress("waiting").await == waiting
+    };
+    assert!(stands(0.0, 0.0).await);
+    let watching = async {
+        // One user's messages, one after the other.
+        eventually(Duration::from_secs(4), || stands(1.0, 2.0)).await;
+        gated.open();
+    };
+    let ((), _, _, _) = tokio::join!(
+        watching,
+        acts(&world, text("a")),
+        acts(&world, text("b")),
+        acts(&world, text("c")),
+    );
+    eventually(Duration::from_secs(4), || stands(0.0, 0.0)).await;
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::browser::driver::{Browser, DESKTOP, LAPTOP, PHONE, walk};
 use crate::helpers::{APPID, client};
 use crate::program::Program;
+use crate::simulator::world::{Answer, Callback};
 
 const TABS: [&str; 9] = [
     "pushes", "requests", "jssdk", "oauth", "tokens", "faults", "clock", "account", "help",
@@ -129,6 +130,107 @@ async fn a_fan_sends_and_gets_every_type_of_message() {
         // At the newest message, whatever has grown meanwhile.
         browser
             .until("chat.scrollHeight - chat.scrollTop - chat.clientHeight < 2")
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_slow_answer_is_told_in_the_list_of_pushes() {
+    walk("late", async |demo, browser| {
+        open(demo, browser).await;
+        browser.look_on(LAPTOP).await;
+        let fan = holder(browser).await;
+        let reply = |content: &str| {
+            let to = fan.as_str().unwrap();
+            format!(
+                "<xml><ToUserName>{to}</ToUserName><FromUserName>gh_000000000sim</FromUserName>\
+                 <CreateTime>1700000000</CreateTime><MsgType>text</MsgType>\
+                 <Content>{content}</Content></xml>"
+            )
+        };
+        let callback = Callback::answering([
+            Answer::from(&*reply("马上就有")),
+            Answer::late(),
+            Answer::from(&*reply("第二次才有")),
+            Answer::status(500),
+            Answer::status(500),
+            Answer::from("success"),
+            Answer::status(500),
+            Answer::status(500),
+            Answer::from(&*reply("正在想…")),
+        ])
+        .await;
+        demo.control(
+            Method::PUT,
+            "account",
+            json!({"callback_url": callback.url}),
+        )
+        .await;
+        let outcome = async |words: &str| {
+            let newest = "#pushes > li:first-child .outcome";
+            browser
+                .until(&format!(
+                    "document.querySelector('{newest}').textContent.includes('{words}')"
+                ))
+                .await;
+            browser.text(newest).await
+        };
+        let say = async |text: &str| {
+            browser.write("#message", text).await;
+            browser.press("#send").await;
+        };
+        let custom = json!({"touser": fan, "msgtype": "text", "text": {"content": "终于想好了"}});
+
+        say("快").await;
+        outcome("第 1 次推送带回了回复，").await;
+        say("慢").await;
+        let second = outcome("第 2 次推送带回了回复，5.").await;
+        assert!(second.ends_with(" 秒"), "{second}");
+        say("更慢").await;
+        assert_eq!(outcome("没有一次").await, "没有一次推送带回回复");
+        api(demo, "/cgi-bin/message/custom/send", custom.clone()).await;
+        let after = outcome("没有一次推送带回回复；").await;
+        assert!(after.ends_with(" 后发了客服消息"), "{after}");
+        say("很慢").await;
+        outcome("第 3 次推送带回了回复，").await;
+        let fault = json!({"path": "/cgi-bin/message/custom/send", "errcode": 45047, "times": 1});
+        demo.control(Method::POST, "faults", fault).await;
+        let call = format!("{}/cgi-bin/message/custom/send", demo.simulator);
+        client().post(call).json(&custom).send().await.unwrap();
+        outcome("；客服消息被拒（45047）").await;
+
+        browser.press("#pushes > li:nth-child(2) summary").await;
+        let inside = "#pushes > li:nth-child(2) .inside";
+        browser.find(inside).await;
+        let attempts = browser.text(inside).await;
+        assert!(attempts.contains("不说话"), "{attempts}");
+        assert!(attempts.contains("之后的客服消息"), "{attempts}");
+        assert!(attempts.contains("终于想好了"), "{attempts}");
+        let last = format!("document.querySelector('{inside} .attempt:last-child')");
+        browser.eval(&format!("({last}.scrollIntoView(), 1)")).await;
+        browser
+            .pictures(
+                "sim-late",
+                &[
+                    ("laptop", LAPTOP),
+                    ("laptop-dark", LAPTOP.dark()),
+                    ("phone", PHONE),
+                ],
+            )
+            .await;
+        browser.press("#pushes > li:nth-child(2) summary").await;
+        browser.press("#language").await;
+        browser
+            .until("document.documentElement.lang === 'en'")
+            .await;
+        let newest = outcome("; customer-service message refused (45047)").await;
+        assert!(
+            newest.starts_with("answered by delivery 3 after "),
+            "{newest}"
+        );
+        browser
+            .pictures("sim-late-english", &[("laptop", LAPTOP)])
             .await;
     })
     .await;

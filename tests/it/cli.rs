@@ -384,6 +384,205 @@ async fn check_warns_of_what_is_legal_and_risky() {
     assert!(warned("WECHAT_TOKEN is under 8"), "{output}");
 }
 
+// rules.
+
+/// A folder with this file of rules.
+fn folder_with_rules(rules: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("replies.toml"), rules).unwrap();
+    folder
+}
+
+const BROKEN: &str =
+    "[[rule]]\nkeywrd = \"a\"\ntext = \"{{nme}}\"\n\n[[rule]]\n  event = \"click\"\n";
+
+/// The faults of [`BROKEN`].
+const FAULTS: [&str; 4] = [
+    "replies.toml:2:1: unknown key `keywrd`; did you mean `keyword`?",
+    "replies.toml:3:9: there is no `{{nme}}`",
+    "replies.toml:5:1: the rule says nothing; give it `text`",
+    "replies.toml:6:11: WeChat writes it `CLICK`",
+];
+
+#[tokio::test]
+async fn rules_check_says_what_a_sound_file_has() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/replies.toml");
+    let (code, output) = Binary::run(&["rules", "check", fixture], &[]).await;
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(
+        output,
+        format!("{fixture}: 22 rules, 4 media files, no fault\n")
+    );
+    let doubtful = "[[rule]]\ntext = \"a\"\n[[rule]]\nkeyword = \"a\"\ntext = \"b\"\n";
+    let args = ["rules", "check", "replies.toml"];
+    let (code, output) = run_in(folder_with_rules(doubtful), &args, &[]).await;
+    assert_eq!(code, 0, "{output}");
+    assert!(
+        output.starts_with("warning: replies.toml:3:1: rule 2 never answers: rule 1, line 1,"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn rules_check_names_all_faults_with_line_and_column() {
+    let env = [("REPLIES", "replies.toml")];
+    let by_argument = ["rules", "check", "replies.toml"];
+    for (args, env) in [(&by_argument[..], &[][..]), (&["rules", "check"], &env)] {
+        let (code, output) = run_in(folder_with_rules(BROKEN), args, env).await;
+        assert_eq!(code, 1, "{output}");
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines.len(), FAULTS.len(), "{output}");
+        for (line, fault) in lines.iter().zip(FAULTS) {
+            assert!(line.starts_with(fault), "{line} is not {fault}");
+        }
+    }
+    let (code, output) = Binary::run(&["rules", "check", "none.toml"], &[]).await;
+    assert_eq!(code, 1, "{output}");
+    assert!(output.starts_with("none.toml: can't be read: "), "{output}");
+    for none in [&[][..], &[("REPLIES", "")]] {
+        let (code, output) = Binary::run(&["rules", "check"], none).await;
+        assert_eq!(code, 2, "{output}");
+        assert!(output.contains("REPLIES"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn rules_try_says_which_rule_answers_and_why() {
+    let rules = "[[rule]]\nname = \"night\"\ntime = \"22:00-06:00\"\nthen = \"next\"\ntext = \"late\"\n\
+                 [[rule]]\nregex = '^no (\\d+)$'\ntext = \"{{1}} for {{openid}}\"\n\
+                 [[rule]]\nkey = \"MENU\"\nnews = [{ title = \"t\", url = \"https://a.example/{{EventKey}}\" }]\n\
+                 [[rule]]\nscene = 7\nevent = \"subscribe\"\ntext = \"hi\"\n";
+    let env = [("REPLIES", "replies.toml")];
+    for (args, expected) in [
+        (
+            &["no 42", "--at", "2026-11-20 23:00", "--from", "oMe"][..],
+            &[
+                "fits replies.toml:1 rule 1 `night`: Fri 2026-11-20 23:00 +08:00 is in 22:00-06:00",
+                "     then = \"next\": later rules are tried",
+                "fits replies.toml:6 rule 2: regex `^no (\\d+)$` with {{0}} = `no 42`, {{1}} = `42`",
+                "say  rule 1 `night`: text",
+                "     | late",
+                "say  rule 2: text",
+                "     | 42 for oMe",
+            ][..],
+        ),
+        (
+            &[
+                "--event",
+                "CLICK",
+                "--key",
+                "MENU",
+                "--at",
+                "2026-11-20 12:00",
+            ],
+            &[
+                "no   replies.toml:1 rule 1 `night`: it is an event, and the rule names no event, key or scene",
+                "no   replies.toml:6 rule 2: it is no text",
+                "fits replies.toml:9 rule 3: key `MENU`",
+                "say  rule 3: news",
+                "     | title: t",
+                "     | url: https://a.example/MENU",
+            ],
+        ),
+        (
+            &["--event", "subscribe", "--scene", "7"],
+            &[
+                "fits replies.toml:12 rule 4: event `subscribe`; scene `7`",
+                "     | hi",
+            ],
+        ),
+        (
+            &["--type", "image", "--at", "2026-11-20T12:00:00Z"],
+            &["say  nothing by rules: FORWARD_URL answers or, without one, the fallback"],
+        ),
+    ] {
+        let args: Vec<_> = ["rules", "try"].iter().chain(args).copied().collect();
+        let (code, output) = run_in(folder_with_rules(rules), &args, &env).await;
+        assert_eq!(code, 0, "{output}");
+        for line in expected {
+            assert!(
+                output.lines().any(|said| said == *line),
+                "{args:?}: no {line} in\n{output}"
+            );
+        }
+    }
+    for (args, why) in [
+        (&["rules", "try"][..], "give it a text"),
+        (&["rules", "try", "a", "--at", "noon"], "2026-11-20 09:30"),
+    ] {
+        let (code, output) = run_in(folder_with_rules(rules), args, &env).await;
+        assert_eq!(code, 2, "{output}");
+        assert!(output.contains(why), "{output}");
+    }
+    let args = ["rules", "try", "a", "--replies", "replies.toml"];
+    let (code, output) = run_in(folder_with_rules(BROKEN), &args, &[]).await;
+    assert_eq!(
+        (code, output.lines().count()),
+        (1, FAULTS.len()),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn serve_does_not_start_with_rules_that_are_missing_or_broken() {
+    let mut env = settings("http://127.0.0.1:1");
+    env.push(("REPLIES", "replies.toml"));
+    for command in ["serve", "check"] {
+        let (code, output) = run_in(folder_with_rules(BROKEN), &[command], &env).await;
+        assert_eq!(code, 2, "{output}");
+        for fault in FAULTS {
+            assert!(
+                output.contains(&format!("  - REPLIES: {fault}")),
+                "{fault}: {output}"
+            );
+        }
+    }
+    let (code, output) = Binary::run(&["serve"], &env).await;
+    assert_eq!(code, 2, "{output}");
+    assert!(
+        output.contains("REPLIES: replies.toml: can't be read"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn check_looks_at_the_rules_too() {
+    let world = World::start().await;
+    let doubtful = "[[rule]]\ntext = \"a\"\n[[rule]]\nkeyword = \"a\"\ntext = \"b\"\n";
+    let mut env = settings(&world.sim);
+    env.push(("REPLIES", "replies.toml"));
+    let (code, output) = run_in(folder_with_rules(doubtful), &["check"], &env).await;
+    assert_eq!(code, 0, "{output}");
+    for line in [
+        "ok    rules         2 rules, 0 media files",
+        "warn  rules         replies.toml:3:1",
+    ] {
+        assert!(output.contains(line), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn serve_tells_the_faults_of_changed_rules_once_and_ends_at_once() {
+    let world = World::start().await;
+    let mut env = settings(&world.sim);
+    env.extend([("REPLIES", "replies.toml"), ("LISTEN", "127.0.0.1:0")]);
+    let folder = folder_with_rules("[[rule]]\nkeyword = \"a\"\ntext = \"b\"\n");
+    let mut binary = Binary::start_in(folder, &["serve", "--log-format", "json"], &env);
+    binary.url().await;
+    std::fs::write(binary.folder().join("replies.toml"), BROKEN).unwrap();
+    binary.says("(the last good ones stay in service)").await;
+    // Long enough for several more looks.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let output = binary.output();
+    for fault in FAULTS {
+        assert_eq!(output.matches(fault).count(), 1, "{fault}: {output}");
+    }
+    binary.signal("TERM");
+    let (code, took) = binary.ended().await;
+    assert_eq!(code, 0, "{}", binary.output());
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
 // demo and simulate.
 
 /// The two addresses that `demo` prints.

@@ -20,6 +20,7 @@ pub(crate) const CREDENTIAL_EXPIRES: Moment = ("credentials", "expires_at", "exp
 pub(crate) const WEB_TOKEN_EXPIRES: Moment =
     ("users", "access_expires_at", "grant.access_expires_at");
 pub(crate) const SIGN_IN_EXPIRES: Moment = ("sign_ins", "expires_at", "expires_at");
+pub(crate) const USER_WROTE: Moment = ("conversations", "message_at", "windows.message.at");
 pub(crate) const SESSION_EXPIRES: Moment = ("sessions", "expires_at", "expires_at");
 
 impl Stored {

@@ -8,9 +8,12 @@ use crate::simulator::clock::Seconds;
 use crate::simulator::media::MediaKind;
 use crate::simulator::platform::Platform;
 
+/// The call that sends one.
+pub(super) const SEND: &str = "/cgi-bin/message/custom/send";
+
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     post(
-        "/cgi-bin/message/custom/send",
+        SEND,
         "发送客服消息: 5 within 48 hours of a message, 3 within a minute of a gesture",
         &["touser", "msgtype", "customservice?"],
         send,
@@ -34,6 +37,20 @@ pub(super) const TEXT_BYTES: usize = 2048;
 const TYPING_AFTER: Seconds = 30;
 /// How long the phone shows it.
 const TYPING_FOR: Seconds = 15;
+
+/// Notes a call of [`SEND`], however it was answered.
+pub(super) fn note(platform: &mut Platform, call: &Call, at: i64, errcode: Option<i64>) {
+    let body = call.json().unwrap_or_default();
+    let (Some(to), Some(msgtype)) = (body.text("touser"), body.text("msgtype")) else {
+        return;
+    };
+    let content = body.object(msgtype).unwrap_or_default();
+    let shown = match content.text("content").or(content.text("title")) {
+        Some(text) => text.to_owned(),
+        None => format!("[{msgtype}]"),
+    };
+    platform.sends.note(at, to, shown, errcode);
+}
 
 fn send(platform: &mut Platform, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;

@@ -1,5 +1,7 @@
 //! A delivery with all its tries, and what the fan sees in the end.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::attempt::{Route, deliver};
@@ -17,6 +19,8 @@ const FAILURE_LINE: &str = "该公众号提供的服务出现故障，请稍后�
 pub(super) struct Delivered {
     run: Run,
     pub(super) attempts: Vec<Value>,
+    /// From the beginning of the first try to the end of the last.
+    took_ms: i64,
     pub(super) reply: Value,
     /// The XML of the reply, decrypted.
     pub(super) clear_reply: Option<String>,
@@ -43,6 +47,9 @@ impl Delivered {
         let Some(mut record) = self.run.end(platform) else {
             return;
         };
+        if self.reply.is_object() {
+            record["answered"] = json!({"delivery": self.attempts.len(), "after_ms": self.took_ms});
+        }
         record["reply"] = self.reply;
         record["reply_xml"] = json!(self.clear_reply);
         record["shown_to_user"] = json!(self.shown);
@@ -66,6 +73,7 @@ pub(super) async fn deliver_until_answered(
         Run::begin(&mut world.platform(), record)
     };
     let mut attempts = Vec::new();
+    let began = Instant::now();
     let mut verdict = None;
     let mut last_topic = "";
     while verdict.is_none() && attempts.len() < ATTEMPTS {
@@ -78,8 +86,10 @@ pub(super) async fn deliver_until_answered(
                 &route.account,
                 route.cipher.as_ref(),
             );
-            if let Verdict::Failure(failure) = &judged {
-                record["topic"] = json!(failure.topic);
+            match &judged {
+                Verdict::Reply { .. } => record["answer"] = json!("reply"),
+                Verdict::Silence => record["answer"] = json!("nothing"),
+                Verdict::Failure(failure) => record["topic"] = json!(failure.topic),
             }
             verdict = Some(judged);
         }
@@ -88,6 +98,7 @@ pub(super) async fn deliver_until_answered(
         attempts.push(attempt.to_json());
     }
 
+    let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
     let no_answer = || {
         Verdict::Failure(Failure {
             topic: last_topic,
@@ -111,6 +122,7 @@ pub(super) async fn deliver_until_answered(
     Delivered {
         run,
         attempts,
+        took_ms,
         reply,
         clear_reply,
         shown,

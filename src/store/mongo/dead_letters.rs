@@ -1,32 +1,117 @@
-//! DeadLetterStore.
+//! Collection `dead_letters`: `{_id: id, position, openid, message, reason, at, expires_at, removed_by}`.
 
-#[allow(unused_imports)]
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use mongodb::bson::{Bson, doc};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::Mongo;
+use super::expression::{alive, elapsed, from_now, literal, merge, millis};
+use super::schema::{DEAD_LETTERS, META};
+use super::{Change, Mongo};
 use crate::store::{DeadLetter, DeadLetterStore, StoreError};
-#[allow(unused_imports)]
 use crate::wechat::id::OpenId;
+
+#[derive(Deserialize)]
+struct Found {
+    _id: String,
+    openid: OpenId,
+    message: String,
+    reason: String,
+    age: i64,
+}
+
+/// A place in the list.
+#[derive(Deserialize)]
+struct Position {
+    position: i64,
+}
+
+impl From<Found> for DeadLetter {
+    fn from(found: Found) -> Self {
+        Self {
+            id: found._id,
+            open_id: found.openid,
+            message: found.message,
+            reason: found.reason,
+            age: millis(found.age),
+        }
+    }
+}
 
 #[async_trait]
 impl DeadLetterStore for Mongo {
-    async fn add_dead_letter(
-        &self,
-        _letter: &DeadLetter,
-        _keep: Duration,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Unusable("not yet".into()))
+    async fn add_dead_letter(&self, letter: &DeadLetter, keep: Duration) -> Result<(), StoreError> {
+        // Several come within a millisecond: their time does not order them.
+        let next = doc! { "$set": { "position": {
+            "$add": [{ "$ifNull": ["$position", 0_i64] }, 1],
+        } } };
+        let next = Change::upsert(DEAD_LETTERS, vec![next]).returning(doc! { "position": 1 });
+        let next: Option<Position> = self.change("add_dead_letter", META, next).await?;
+        let position = next.map_or(0, |next| next.position);
+        let added = doc! {
+            "position": position,
+            "openid": literal(letter.open_id.as_str()),
+            "message": literal(letter.message.as_str()),
+            "reason": literal(letter.reason.as_str()),
+            "at": "$$NOW",
+            "expires_at": from_now(keep),
+            "removed_by": Bson::Null,
+        };
+        let add = Change::upsert(letter.id.as_str(), merge([added.into()]));
+        self.change::<IgnoredAny>("add_dead_letter", DEAD_LETTERS, add)
+            .await
+            .map(drop)
     }
+
     async fn dead_letters(
         &self,
-        _after: Option<&str>,
-        _limit: usize,
+        after: Option<&str>,
+        limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        Err(StoreError::Unusable("not yet".into()))
+        // To the server 0 is no limit.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let behind = match after {
+            Some(id) => {
+                let filter = doc! { "_id": id, "$expr": alive() };
+                let fields = doc! { "_id": 0, "position": 1 };
+                let found = self.find("dead_letters", DEAD_LETTERS, filter, fields);
+                // From the beginning where it is gone.
+                found.await?.map_or(0, |found: Position| found.position)
+            }
+            None => 0,
+        };
+        self.run("dead_letters", move |database| async move {
+            let found = database
+                .collection::<Found>(DEAD_LETTERS)
+                .find(doc! { "position": { "$gt": behind }, "$expr": alive() })
+                .sort(doc! { "position": 1 })
+                .limit(limit)
+                .projection(doc! {
+                    "openid": 1, "message": 1, "reason": 1, "age": elapsed("$at"),
+                })
+                .await?;
+            found.map_ok(DeadLetter::from).try_collect().await
+        })
+        .await
     }
-    async fn remove_dead_letter(&self, _id: &str) -> Result<bool, StoreError> {
-        Err(StoreError::Unusable("not yet".into()))
+
+    async fn remove_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
+        // Over as of now, under a number that tells this removal from another's when it is sent twice.
+        let mark: i64 = rand::random();
+        let filter = doc! {
+            "_id": id,
+            "$or": [{ "removed_by": mark }, { "$expr": alive() }],
+        };
+        let removed = doc! { "removed_by": mark, "expires_at": "$$NOW" };
+        let remove = Change::update(filter, merge([removed.into()]));
+        self.change::<IgnoredAny>("remove_dead_letter", DEAD_LETTERS, remove)
+            .await
+            .map(|found| found.is_some())
     }
 }

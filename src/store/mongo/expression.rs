@@ -19,6 +19,17 @@ pub(super) fn from_now(duration: Duration) -> Bson {
     doc! { "$add": ["$$NOW", millis.min(i64::MAX / 2)] }.into()
 }
 
+/// The server's time, `duration` ago.
+pub(super) fn ago(duration: Duration) -> Bson {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2);
+    doc! { "$subtract": ["$$NOW", millis] }.into()
+}
+
+/// The array in `field`, or an empty one where there is none.
+pub(super) fn or_empty(field: &str) -> Bson {
+    doc! { "$ifNull": [field, []] }.into()
+}
+
 /// Whether the time in `field` is over. Also where there is none: missing sorts before any date.
 pub(super) fn is_over(field: &str) -> Bson {
     doc! { "$lte": [field, "$$NOW"] }.into()

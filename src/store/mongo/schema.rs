@@ -5,7 +5,7 @@
 //! refuse to start.
 
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::Error;
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
@@ -17,7 +17,11 @@ pub(super) const CREDENTIALS: &str = "credentials";
 pub(super) const USERS: &str = "users";
 pub(super) const SIGN_INS: &str = "sign_ins";
 pub(super) const SESSIONS: &str = "sessions";
-pub(super) const MESSAGES: &str = "messages";
+pub(super) const CONVERSATIONS: &str = "conversations";
+/// What was done and is moved out of the conversations.
+pub(super) const HANDLED: &str = "handled";
+pub(super) const DEAD_LETTERS: &str = "dead_letters";
+pub(super) const UPLOADS: &str = "uploads";
 /// What is about the database itself.
 pub(super) const META: &str = "meta";
 
@@ -33,6 +37,11 @@ const OLDEST_WIRE_VERSION: i32 = 9;
 
 /// `IndexOptionsConflict` and `IndexKeySpecsConflict`.
 const INDEX_DIFFERS: [i32; 2] = [85, 86];
+
+/// The conversations in the index on `due_at`. A query that holds this condition may use it.
+pub(super) fn has_due_at() -> Document {
+    doc! { "due_at": { "$gt": DateTime::from_millis(0) } }
+}
 
 /// What `hello` says of the server.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,10 +87,20 @@ pub(super) async fn make(
         "expireAfterSeconds": GARBAGE_AFTER_SECONDS,
     };
     let openid = doc! { "name": "openid", "key": { "openid": 1 } };
+    // Of the few that something may be overdue of.
+    let due_at = doc! {
+        "name": "due_at",
+        "key": { "due_at": 1 },
+        "partialFilterExpression": has_due_at(),
+    };
+    let position = doc! { "name": "position", "key": { "position": 1 } };
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
         (SESSIONS, vec![ttl.clone(), openid]),
-        (MESSAGES, vec![ttl.clone()]),
+        (CONVERSATIONS, vec![ttl.clone(), due_at]),
+        (HANDLED, vec![ttl.clone()]),
+        (DEAD_LETTERS, vec![ttl.clone(), position]),
+        (UPLOADS, vec![ttl.clone()]),
     ] {
         for index in indexes {
             make_index(&database, &server, collection, index).await?;

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::expression::{binary, from_now, literal, merge, millis, remaining};
 use super::schema::{SESSIONS, USERS};
-use super::{Change, Mongo};
+use super::{Change, Mongo, conversations};
 use crate::store::{OAuthGrant, Sealed, StoreError, StoredUser, UserStore};
 use crate::wechat::id::{OpenId, UnionId};
 
@@ -120,8 +120,8 @@ impl UserStore for Mongo {
                 database
                     .collection::<IgnoredAny>(SESSIONS)
                     .delete_many(doc! { "openid": open_id.as_str() })
-                    .await
-                    .map(drop)
+                    .await?;
+                conversations::forget(&database, &open_id).await
             }
         })
         .await

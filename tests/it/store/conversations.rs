@@ -11,6 +11,7 @@ mod answers;
 mod finishing;
 mod holding;
 mod kept;
+mod shared;
 mod windows;
 
 /// One instance that has to do with one user, under one turn.
@@ -132,6 +133,16 @@ impl Holder {
     async fn kept_for(&self, n: u8) -> Vec<String> {
         replies(&self.found_by(n).await.kept)
     }
+}
+
+/// Alice writes message `n`, and it is answered.
+pub(super) async fn answered(store: &Arc<dyn Store>, n: u8) {
+    Holder::new(store).handle(&handled(n)).await;
+}
+
+/// A delivery of Alice's message `n` to an instance that has nothing else of hers.
+pub(super) async fn delivered(store: &Arc<dyn Store>, n: u8) -> Delivered {
+    Holder::new(store).deliver(n).await
 }
 
 /// A text that the user writes.

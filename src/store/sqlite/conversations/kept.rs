@@ -76,7 +76,7 @@ pub(super) fn push(
     .map(drop)
 }
 
-/// Takes the oldest that nobody is sending.
+/// Takes the oldest, unless one is being sent.
 pub(super) fn begin_sending(
     db: &Connection,
     conversation: i64,
@@ -86,8 +86,10 @@ pub(super) fn begin_sending(
     db.prepare_cached(
         "UPDATE kept_answers SET sending_until = ?3 WHERE id =
              (SELECT id FROM kept_answers
-              WHERE conversation = ?1 AND expires_at > ?2 AND sending_until <= ?2
+              WHERE conversation = ?1 AND expires_at > ?2
               ORDER BY id LIMIT 1)
+         AND NOT EXISTS
+             (SELECT 1 FROM kept_answers WHERE conversation = ?1 AND sending_until > ?2)
          RETURNING id, reply",
     )?
     .query_row((conversation, now, until), kept)

@@ -2,10 +2,11 @@
 
 use prometheus::Registry;
 
+use super::claim::UNKNOWN;
 use super::*;
 use crate::store::{
-    DELIVERIES_END, DeadLetter, DeadLetterStore as _, KEEP_ANSWERS, MOST_KEPT, REMEMBER_MESSAGES,
-    Store as _, UploadStore as _, UserStore as _,
+    DELIVERIES_END, DeadLetter, DeadLetterStore as _, KEEP_ANSWERS, MOST_KEPT, MOST_WAITING,
+    REMEMBER_MESSAGES, Store as _, UploadStore as _, UserStore as _,
 };
 use crate::telemetry::metrics::StoreMetrics;
 
@@ -130,9 +131,7 @@ async fn a_reply_that_no_delivery_carried_is_overdue_when_none_will() {
     fixture.handle(&alice, &given).await;
     fixture.handle(&bob, &given).await;
 
-    fixture
-        .age("ledger", "first_seen", DELIVERIES_END + SECOND)
-        .await;
+    fixture.age("ledger", "first_seen", DELIVERIES_END).await;
     assert_eq!(fixture.overdue().await, []);
     assert_eq!(fixture.take_overdue(&alice).await, Overdue::default());
     fixture.age("ledger", "first_seen", 5 * SECOND).await;
@@ -258,22 +257,28 @@ async fn a_kept_answer_is_forgotten_after_its_time() {
         kept: vec![vec![n]; count],
         ..handled(n)
     };
-    fixture.handle(&alice, &keep(1, MOST_KEPT)).await;
+    fixture.handle(&alice, &keep(1, 3)).await;
     fixture
-        .age("kept_answers", "expires_at", KEEP_ANSWERS - SECOND)
+        .age("kept_answers", "expires_at", KEEP_ANSWERS - LONG)
         .await;
     fixture.handle(&alice, &keep(2, 1)).await;
-    fixture.age("kept_answers", "expires_at", SECOND).await;
-    // Nor does it take the place of another.
-    fixture.handle(&alice, &keep(3, MOST_KEPT - 1)).await;
-    match fixture.deliver(&alice, 4).await {
-        Delivered::Held(found) => {
-            let mut expected = vec![&[2][..]];
-            expected.resize(MOST_KEPT, &[3]);
-            assert_eq!(replies(&found.kept), expected);
-        }
+    let kept_for = async |n| match fixture.deliver(&alice, n).await {
+        Delivered::Held(found) => found.kept,
         other => panic!("{other:?}"),
-    }
+    };
+    assert_eq!(kept_for(100).await.len(), 4);
+    fixture.age("kept_answers", "expires_at", LONG).await;
+    assert_eq!(replies(&kept_for(101).await), [[2]]);
+    // Nor does it take the place of another.
+    fixture.finish(&alice, &handled(100)).await;
+    let finish = Handled {
+        key: key(101),
+        ..keep(3, MOST_KEPT - 1)
+    };
+    fixture.finish(&alice, &finish).await;
+    let mut expected = vec![&[2][..]];
+    expected.resize(MOST_KEPT, &[3]);
+    assert_eq!(replies(&kept_for(102).await), expected);
     let sending = fixture.store.begin_sending(&alice, LONG).await.unwrap();
     assert_eq!(sending.unwrap().reply, [2]);
     fixture.store.collect_garbage().await.unwrap();
@@ -289,7 +294,12 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
         given: true,
         ..handled(n)
     };
-    // Of each something else lives: nothing, a session, a kept answer, a window, a lease.
+    // One who was forgotten is remembered for his last message, which may come again.
+    let frank = user("oFrank");
+    fixture.say(&frank, 1, true).await;
+    fixture.finish(&frank, &given(1)).await;
+    store.forget_user(&frank).await.unwrap();
+    // Of each other something else lives: nothing, a session, a kept answer, a window, a lease.
     fixture.handle(&alice, &given(1)).await;
     let session = SessionChange::Set(b"session".to_vec(), LONG);
     fixture
@@ -315,8 +325,10 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
         .await;
     fixture.deliver(&eve, 1).await;
     store.collect_garbage().await.unwrap();
-    assert_eq!(fixture.count("ledger").await, 5);
-    assert_eq!(fixture.count("conversations").await, 5);
+    let delivered = fixture.deliver(&frank, 1).await;
+    assert_eq!(delivered, Delivered::Done(vec![1]));
+    assert_eq!(fixture.count("ledger").await, 6);
+    assert_eq!(fixture.count("conversations").await, 6);
     assert_eq!(
         fixture
             .count("conversations WHERE session IS NOT NULL")
@@ -335,7 +347,7 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
     );
     let two_days = Duration::from_secs(48 * 3600);
     fixture.age("conversations", "message_at", two_days).await;
-    let reopen = "UPDATE conversations SET click_at = message_at + 5000 WHERE openid = 'oDave'";
+    let reopen = "UPDATE conversations SET click_at = message_at + 3600000 WHERE openid = 'oDave'";
     fixture.execute(reopen.into()).await;
     store.collect_garbage().await.unwrap();
     assert_eq!(fixture.count("conversations").await, 4);
@@ -347,7 +359,7 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
     store.forget_user(&carol).await.unwrap();
     store.release(&eve, fixture.turn).await.unwrap();
     fixture.age("conversations", "session_until", LONG).await;
-    fixture.age("conversations", "click_at", 5 * SECOND).await;
+    fixture.age("conversations", "click_at", LONG).await;
     store.collect_garbage().await.unwrap();
     assert_eq!(fixture.count("conversations").await, 0);
     // He is a new user then.
@@ -381,6 +393,9 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         "dead_letters (id, openid, message, reason, added_at, expires_at)
          SELECT i, 'o', 'm', 'r', 0, 1",
         "uploads (file, media_id, expires_at) SELECT randomblob(32), 'm', 1",
+        "sessions (id, openid, scope, expires_at) SELECT randomblob(32), 'o', 's', 1",
+        "sign_ins (state, browser, scope, expires_at)
+         SELECT randomblob(32), randomblob(32), 's', 1",
     ] {
         fixture.execute(format!("INSERT INTO {table} {rows}")).await;
     }
@@ -393,6 +408,8 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         ("kept_answers", 0),
         ("dead_letters", 1),
         ("uploads", 1),
+        ("sessions", 0),
+        ("sign_ins", 0),
     ] {
         assert_eq!(fixture.count(table).await, left, "{table}");
     }
