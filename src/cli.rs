@@ -6,9 +6,13 @@ use std::process::ExitCode;
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod forward;
 pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod simulate;
+
+/// The settings can't be used.
+pub(crate) const EXIT_SETTINGS: u8 = 2;
 
 /// Runs a subcommand to its end, on all cores.
 pub(crate) fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {

@@ -19,12 +19,14 @@ use crate::wechat::Message;
 
 mod answer;
 mod call;
+mod replay;
 mod sign;
 
 pub(crate) use answer::read_reply;
 pub use answer::{Answer, Failure, NoReply};
 pub(crate) use call::REPLY_URL_HEADER;
 pub use call::WebhookId;
+pub use replay::{DeadLetters, Replay, Replayed, Tally};
 pub use sign::SigningKey;
 
 use call::{Downstream, Letter};

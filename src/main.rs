@@ -38,10 +38,10 @@ enum Command {
     /// Reply rules: check a file of them, or try what it answers.
     #[command(subcommand)]
     Rules(cli::rules::Command),
+    /// Messages that were forwarded in vain: show them, or send them again.
+    #[command(subcommand)]
+    Forward(cli::forward::Command),
 }
-
-/// The settings can't be used.
-const EXIT_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     // Before any thread starts, and before clap reads the environment. `demo` needs none of it.
@@ -51,19 +51,23 @@ fn main() -> ExitCode {
         settings: arguments.settings,
     });
     if let (Err(error), false) = (dotenv, matches!(command, Command::Demo(_))) {
-        return cli::fail(&error, EXIT_SETTINGS);
+        return cli::fail(&error, cli::EXIT_SETTINGS);
     }
     match command {
         Command::Demo(arguments) => cli::run(cli::demo::run(arguments)),
         Command::Serve { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::serve::run(config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
         Command::Rules(command) => cli::rules::run(command),
         Command::Check { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::check::run(config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
+        },
+        Command::Forward(command) => match configured(command.settings()) {
+            Ok(config) => cli::run(cli::forward::run(command, config)),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
     }
 }

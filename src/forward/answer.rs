@@ -8,6 +8,7 @@ use crate::wechat::Reply;
 pub(super) const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// How much of another program's words an error repeats.
 const MAX_WORD_CHARS: usize = 40;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What was answered to a forwarded message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub enum Failure {
         /// How long it asks to be left alone (RFC 9110, section 10.2.3).
         retry_after: Option<Duration>,
     },
+    /// It did not come to its turn in time: too many calls are under way. Nothing was sent.
+    #[error("too many calls are under way: it is too slow for so many messages")]
+    Crowded,
     /// No whole answer in time.
     #[error("no answer within 60 s; for what takes long answer 202 and send the reply later")]
     Timeout,
@@ -91,6 +95,7 @@ impl Failure {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Unavailable { .. } => "unavailable",
+            Self::Crowded => "crowded",
             Self::Timeout => "timeout",
             Self::Tls(_) => "tls",
             Self::Broken(_) => "broken",
@@ -131,7 +136,7 @@ pub(super) fn by_status(status: u16, retry_after: Option<&str>) -> Option<Result
 
 /// Reads the body of a 200.
 pub(super) fn by_body(content_type: Option<&str>, body: &[u8]) -> Result<Answer, Failure> {
-    if body.trim_ascii().is_empty() {
+    if without_mark(body).trim_ascii().is_empty() {
         return Ok(Answer::Reply(Reply::None));
     }
     // RFC 9110, section 8.3.1: in any case, and parameters may follow.
@@ -151,7 +156,8 @@ pub(super) fn by_body(content_type: Option<&str>, body: &[u8]) -> Result<Answer,
 
 /// Reads a reply, `{}` for none.
 pub(crate) fn read_reply(body: &[u8]) -> Result<Reply, NoReply> {
-    let value: serde_json::Value = serde_json::from_slice(body).map_err(|_| NoReply::Json)?;
+    let value: serde_json::Value =
+        serde_json::from_slice(without_mark(body)).map_err(|_| NoReply::Json)?;
     let Some(object) = value.as_object() else {
         return Err(NoReply::Form("expected a JSON object".into()));
     };
@@ -172,6 +178,11 @@ pub(crate) fn read_reply(body: &[u8]) -> Result<Reply, NoReply> {
             None => "its MsgType is none of a reply".into(),
         })
     })
+}
+
+/// RFC 8259, section 8.1: a reader may ignore a byte order mark. Many an editor puts one into a script.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
 
 /// A plain word of another program's, as it may stand in a log.
@@ -201,6 +212,11 @@ mod tests {
         assert_eq!(json(r#"{"MsgType":"text","Content":"好"}"#), said("好"));
         assert_eq!(json("{}"), nothing);
         assert_eq!(json(" {} "), nothing);
+        assert_eq!(
+            json("\u{feff}{\"MsgType\":\"text\",\"Content\":\"好\"}"),
+            said("好")
+        );
+        assert_eq!(json("\u{feff}"), nothing);
         for content_type in [None, Some("text/html")] {
             assert_eq!(by_body(content_type, b" \r\n"), nothing);
         }

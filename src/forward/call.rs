@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::redirect::Policy;
 use reqwest::{Response, header};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
@@ -21,6 +23,9 @@ use crate::wechat::Message;
 
 /// All tries of a call together.
 const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// Calls under way at once, each with a connection of its own. More wait for their turn, within the same
+/// time.
+const MOST_CALLS: usize = 1_024;
 /// A host that does not take a connection in this time is tried again.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// An idle connection is used again within this time only. Servers close theirs after some seconds,
@@ -80,6 +85,7 @@ pub(super) struct Downstream {
     url: Url,
     key: SigningKey,
     metrics: ForwardMetrics,
+    turns: Arc<Semaphore>,
 }
 
 impl Downstream {
@@ -101,6 +107,7 @@ impl Downstream {
             url,
             key: forward.key.clone(),
             metrics,
+            turns: Arc::new(Semaphore::new(MOST_CALLS)),
         })
     }
 
@@ -110,7 +117,14 @@ impl Downstream {
             self.metrics.count_retry(failure.cause());
             tracing::debug!(webhook.id = %letter.id, %failure, "trying again");
         };
-        persist(CALL_WITHIN, || self.send(letter), again).await
+        persist(&self.turns, CALL_WITHIN, || self.send(letter), again).await
+    }
+
+    /// Sends a letter once.
+    pub(super) async fn call_once(&self, letter: &Letter) -> Result<Answer, Failure> {
+        tokio::time::timeout(CALL_WITHIN, self.send(letter))
+            .await
+            .unwrap_or(Err(Failure::Timeout))
     }
 
     async fn send(&self, letter: &Letter) -> Result<Answer, Failure> {
@@ -142,8 +156,9 @@ impl Downstream {
     }
 }
 
-/// Makes a call again while it was not taken and there is time.
+/// Makes a call when its turn comes, and again while it was not taken and there is time.
 async fn persist<C, F>(
+    turns: &Semaphore,
     within: Duration,
     mut call: C,
     again: impl Fn(&Failure),
@@ -153,6 +168,10 @@ where
     F: Future<Output = Result<Answer, Failure>>,
 {
     let give_up_at = Instant::now() + within;
+    // It is never closed.
+    let Ok(_turn) = tokio::time::timeout_at(give_up_at, turns.acquire()).await else {
+        return Err(Failure::Crowded);
+    };
     let mut pause = FIRST_PAUSE;
     loop {
         let failure = match tokio::time::timeout_at(give_up_at, call()).await {
@@ -206,10 +225,7 @@ fn without_answer(error: reqwest::Error) -> Failure {
     let mut cause: &dyn std::error::Error = &error;
     let mut is_tls = false;
     loop {
-        // The form in which the TLS library's own errors come.
-        is_tls |= cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+        is_tls |= cause.downcast_ref().is_some_and(is_of_tls);
         match cause.source() {
             Some(inner) => cause = inner,
             None => break,
@@ -221,6 +237,13 @@ fn without_answer(error: reqwest::Error) -> Failure {
         (true, true) => Failure::Tls(cause),
         (false, _) => Failure::Broken(cause),
     }
+}
+
+/// Whether it wraps an error of the TLS library's, which its `source` skips.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| {
+        inner.is::<rustls::Error>() || inner.downcast_ref().is_some_and(is_of_tls)
+    })
 }
 
 #[cfg(test)]
@@ -255,7 +278,7 @@ mod tests {
             let number = at.len().min(outcomes.len());
             std::future::ready(outcomes[number - 1].clone())
         };
-        let outcome = persist(CALL_WITHIN, call, |_| ()).await;
+        let outcome = persist(&Semaphore::new(1), CALL_WITHIN, call, |_| ()).await;
         (at.into_inner(), outcome)
     }
 
@@ -266,7 +289,7 @@ mod tests {
             made.set(made.get() + 1);
             std::future::pending()
         };
-        let outcome = persist(CALL_WITHIN, call, |_| ()).await;
+        let outcome = persist(&Semaphore::new(1), CALL_WITHIN, call, |_| ()).await;
         assert_eq!(outcome, Err(Failure::Timeout));
         // The clock's own grain is a millisecond.
         let elapsed = began.elapsed();
@@ -290,10 +313,33 @@ mod tests {
                 }
             }
         };
-        let outcome = persist(CALL_WITHIN, call, |_| ()).await;
+        let outcome = persist(&Semaphore::new(1), CALL_WITHIN, call, |_| ()).await;
         assert_eq!((made.get(), outcome), (3, Err(Failure::Timeout)));
         let elapsed = began.elapsed();
         assert!(elapsed < Duration::from_millis(60_010), "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_wait_for_their_turn_within_the_minute() {
+        let turns = Semaphore::new(1);
+        let began = Instant::now();
+        let taking = |seconds| {
+            let turns = &turns;
+            async move {
+                let call = || async move {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    Ok(SAID)
+                };
+                let outcome = persist(turns, CALL_WITHIN, call, |_| ()).await;
+                (outcome, began.elapsed().as_secs())
+            }
+        };
+        let (first, second, third) = tokio::join!(taking(40), taking(10), taking(20));
+        assert_eq!(first, (Ok(SAID), 40));
+        assert_eq!(second, (Ok(SAID), 50));
+        assert_eq!(third, (Err(Failure::Timeout), 60), "it had its turn");
+        let (_, crowded) = tokio::join!(taking(70), taking(1));
+        assert_eq!(crowded, (Err(Failure::Crowded), 120));
     }
 
     #[tokio::test(start_paused = true)]

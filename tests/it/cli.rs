@@ -80,6 +80,8 @@ async fn all_malformed_settings_are_named_in_one_message_without_their_values() 
         ("WECHAT_OPEN_URL", "ftp://canary.example"),
         ("WECHAT_JSSDK_URL", "canary.js"),
         ("LOG_FORMAT", "canary"),
+        ("FORWARD_URL", "canary.example/bot"),
+        ("FORWARD_SECRET", "whsec_canary!"),
     ];
     let (code, output) = Binary::run(&["serve"], &malformed).await;
     assert_eq!(code, 2, "{output}");
@@ -131,7 +133,13 @@ async fn help_lists_every_setting_and_shows_no_value_of_the_environment() {
         .iter()
         .map(|name| (*name, "canary"))
         .collect();
-    for args in [&["--help"][..], &["serve", "--help"], &["check", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["forward", "list", "--help"],
+        &["forward", "replay", "--help"],
+    ] {
         let (code, output) = Binary::run(args, &env).await;
         assert_eq!(code, 0, "{output}");
         for name in Settings::NAMES {

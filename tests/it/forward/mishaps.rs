@@ -18,10 +18,10 @@ fn of_type(content_type: &str, body: impl Into<Body>) -> Response {
     Response::builder().content_type(content_type).body(body)
 }
 
-/// What the program answers, and the cause under which it is counted.
-type Mishap = (fn() -> Response, &'static str);
+type Mishap = fn() -> Response;
 
-fn mishaps() -> Vec<Mishap> {
+/// What the program answers, and the cause under which it is counted.
+fn mishaps() -> Vec<(Mishap, &'static str)> {
     vec![
         (|| of_type("text/html", "<html>Hello</html>"), "not_json"),
         (
@@ -47,7 +47,7 @@ fn mishaps() -> Vec<Mishap> {
 
 #[tokio::test]
 async fn a_mishap_is_counted_by_its_cause_and_the_user_gets_the_fallback() {
-    let queue: Mutex<VecDeque<fn() -> Response>> = Mutex::default();
+    let queue: Mutex<VecDeque<Mishap>> = Mutex::default();
     let queue = std::sync::Arc::new(queue);
     let answers = std::sync::Arc::clone(&queue);
     let downstream = Downstream::start(move |_| {
@@ -142,6 +142,15 @@ async fn a_connection_that_breaks_is_not_tried_again() {
     assert_eq!(hears(&world, "b").await, FALLBACK);
     assert_eq!(accepted.await.unwrap(), 2, "one for each message");
     assert!((calls(&world, "broken").await - 2.0).abs() < 0.5);
+}
+
+#[tokio::test]
+async fn a_host_that_speaks_no_tls_is_not_tried_again() {
+    let downstream = Downstream::saying("好").await;
+    let url = downstream.url.replace("http://", "https://");
+    let world = forwarding(&url).start().await;
+    assert_eq!(hears(&world, "a").await, FALLBACK);
+    assert!((calls(&world, "tls").await - 1.0).abs() < 0.5);
 }
 
 #[tokio::test]
