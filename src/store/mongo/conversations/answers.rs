@@ -94,12 +94,12 @@ pub(super) fn keep(of: &OpenId, key: &Key, mark: Mark) -> Change {
     Change::update(doc! { "_id": of.as_str() }, pipeline).returning(Found::fields(fields))
 }
 
-/// The oldest kept answer that is to be had is being sent.
+/// The oldest kept answer is being sent, unless one is.
 pub(super) fn send(of: &OpenId, lease: Duration, mark: Mark) -> Change {
     let may_send = doc! {
         "$and": [
             { "$not": ["$left"] },
-            { "$not": [{ "$in": [mark, or_empty("$kept.sender")] }] },
+            { "$lte": [{ "$max": "$kept.sending_until" }, "$$NOW"] },
         ],
     };
     let oldest = doc! { "$arrayElemAt": [kept_to_be_had(), 0] };
