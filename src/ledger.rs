@@ -55,6 +55,9 @@ const STORE_WITHIN: Duration = Duration::from_millis(1_200);
 /// Giving conversations back, at the end of the process.
 const RELEASE_WITHIN: Duration = Duration::from_millis(300);
 
+/// The span of the log in which a message's tasks run.
+const MESSAGE_SPAN: &str = "message";
+
 /// What a delivery is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -233,7 +236,13 @@ impl Ledger {
 impl Inner {
     /// Runs a task that the end of the process waits for.
     fn spawn(&self, key: &Digest, task: impl Future<Output = ()> + Send + 'static) {
-        let span = tracing::info_span!("message", msg.key = %hex::encode(&key.0[..6]));
+        let current = tracing::Span::current();
+        let is_ours = current.metadata().is_some_and(|m| m.name() == MESSAGE_SPAN);
+        let span = if is_ours {
+            current
+        } else {
+            tracing::info_span!(MESSAGE_SPAN, msg.key = %hex::encode(&key.0[..6]))
+        };
         self.tasks.spawn(task.instrument(span));
     }
 

@@ -351,8 +351,8 @@ impl Inner {
             let is_event = ticket.message.is_event();
             (self.fit(composed.say, is_event), composed.keep)
         };
-        if !keep.is_empty() {
-            tracing::info!(more = keep.len(), "an answer is said in parts");
+        if !keep.is_empty() && !say.is_silent() {
+            tracing::info!(more = keep.len(), "the rest of an answer follows");
         }
         let said = self.say(say);
         handled.reply = Some(self.encode(&said));
