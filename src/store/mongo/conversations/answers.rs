@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, doc};
 
 use super::record::{Found, Key, Mark, kept_to_be_had, kept_with, note_due};
 use crate::store::mongo::Change;
-use crate::store::mongo::expression::{binary, from_now, is_null, or_empty, when};
+use crate::store::mongo::expression::{binary, from_now, is_null, is_over, or_empty, when};
 use crate::store::{AnswerId, Answered};
 use crate::wechat::id::OpenId;
 
@@ -94,11 +94,15 @@ pub(super) fn keep(of: &OpenId, key: &Key, mark: Mark) -> Change {
     Change::update(doc! { "_id": of.as_str() }, pipeline).returning(Found::fields(fields))
 }
 
-/// The oldest kept answer that is to be had is being sent.
+/// The oldest kept answer is being sent, unless one is already.
 pub(super) fn send(of: &OpenId, lease: Duration, mark: Mark) -> Change {
+    let idle = doc! {
+        "$map": { "input": or_empty("$kept"), "in": is_over("$$this.sending_until") },
+    };
     let may_send = doc! {
         "$and": [
             { "$not": ["$left"] },
+            { "$allElementsTrue": [idle] },
             { "$not": [{ "$in": [mark, or_empty("$kept.sender")] }] },
         ],
     };
