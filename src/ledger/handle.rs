@@ -77,8 +77,7 @@ impl Inner {
                     Ok(standing) => (charge, Some(standing)),
                     Err(Ok(Delivered::Done(said))) => {
                         self.metrics.count_repeat("kept");
-                        charge.publish(self.decode(&said));
-                        return;
+                        return self.publish_found(seat, &charge, &said).await;
                     }
                     Err(Ok(_)) => return self.follow(seat, charge),
                     Err(Err(_)) => (charge, None),
@@ -356,7 +355,7 @@ impl Inner {
         }
         let said = self.say(say);
         handled.reply = Some(self.encode(&said));
-        handled.given = said.reply.is_silent() || ticket.has_carrier();
+        handled.given = said.reply.is_silent() || ticket.has_carrier_for(STORE_WITHIN);
         handled.kept = keep
             .into_iter()
             .take(MOST_KEPT)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::{Charge, Seat};
-use super::ticket::{Published, Ticket};
 use super::{Inner, Said, within};
 use crate::customer_service::SendError;
 use crate::store::{DELIVERIES_END, Digest, Handled};
@@ -63,16 +62,26 @@ impl Inner {
         let (inner, of) = (Arc::clone(self), of.clone());
         self.spawn(&key, async move {
             let ticket = inner.desks.find(&key);
-            let published = ticket.map(|ticket: Arc<Ticket>| ticket.publish(said));
-            if published == Some(Published::Carried) {
-                let noting = inner.services.store.mark_given(&of, &key, true);
-                let _ = within(STORE_WITHIN, noting).await;
-                return;
-            }
-            let left = DELIVERIES_END.saturating_sub(first_seen);
-            let waiting = tokio::time::sleep(left);
-            if inner.closing.run_until_cancelled(waiting).await.is_some() {
-                inner.keep_and_send(&of, &key).await;
+            let waiting = async {
+                match &ticket {
+                    Some(ticket) => {
+                        ticket.publish(said);
+                        ticket.is_carried_in_time().await
+                    }
+                    None => {
+                        tokio::time::sleep(DELIVERIES_END.saturating_sub(first_seen)).await;
+                        false
+                    }
+                }
+            };
+            match inner.closing.run_until_cancelled(waiting).await {
+                Some(true) => {
+                    let noting = inner.services.store.mark_given(&of, &key, true);
+                    let _ = within(STORE_WITHIN, noting).await;
+                }
+                Some(false) => inner.keep_and_send(&of, &key).await,
+                // Another instance finds it overdue.
+                None => {}
             }
         });
     }

@@ -133,11 +133,7 @@ impl Inner {
                 }
                 Ok(Delivered::Done(said)) => {
                     self.metrics.count_repeat("kept");
-                    let published = charge.publish(self.decode(&said));
-                    if matches!(published, Published::Open | Published::Over) {
-                        // The store counts it as given to this delivery, which has just gone.
-                        self.note_given(seat, &charge, false).await;
-                    }
+                    self.publish_found(seat, &charge, &said).await;
                     return None;
                 }
                 Ok(Delivered::Elsewhere {
@@ -148,6 +144,14 @@ impl Inner {
             }
         }
         None
+    }
+
+    /// Hands on a reply that a look has found. Whoever made it sends it on its further way unless a delivery
+    /// carries it, here or elsewhere.
+    pub(super) async fn publish_found(&self, seat: &Seat, ticket: &Ticket, said: &[u8]) {
+        if ticket.publish(self.decode(said)) == Published::Carried {
+            self.note_given(seat, ticket, true).await;
+        }
     }
 
     pub(super) async fn note_given(&self, seat: &Seat, ticket: &Ticket, given: bool) {

@@ -33,6 +33,8 @@ struct Progress {
     /// Deliveries counted, here and elsewhere.
     deliveries: u32,
     first_seen: Instant,
+    /// When the last delivery arrived here.
+    arrived: Instant,
     /// Deliveries here that could carry the reply if it were ready now.
     carriers: u32,
     /// One has carried it.
@@ -84,6 +86,7 @@ impl Ticket {
             progress: watch::Sender::new(Progress {
                 deliveries: 0,
                 first_seen: Instant::now(),
+                arrived: Instant::now(),
                 carriers: 0,
                 is_carried: false,
                 is_over: false,
@@ -98,6 +101,7 @@ impl Ticket {
         self.change(|progress| {
             progress.deliveries += 1;
             progress.carriers += 1;
+            progress.arrived = Instant::now();
         });
         Carrier {
             ticket: Arc::clone(self),
@@ -117,9 +121,11 @@ impl Ticket {
         });
     }
 
-    /// Whether a delivery waits here that can carry a reply.
-    pub(super) fn has_carrier(&self) -> bool {
-        self.progress.borrow().carriers > 0
+    /// Whether a delivery waits here that can carry a reply, and the next one, which may come to another
+    /// instance, is still so far.
+    pub(super) fn has_carrier_for(&self, duration: Duration) -> bool {
+        let progress = self.progress.borrow();
+        progress.carriers > 0 && progress.arrived.elapsed() + duration <= DELIVERY_EVERY
     }
 
     /// Whether any delivery waits here.

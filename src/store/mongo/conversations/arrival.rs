@@ -184,13 +184,14 @@ impl Arrival<'_> {
         added
     }
 
-    /// Counts a delivery if it `is_delivery`, takes the conversation if the message waits and it is free,
-    /// and notes that the reply is given if there is one.
+    /// Takes the conversation if the message waits and it is free. If it `is_delivery`, counts it, and notes
+    /// that the reply is given if there is one.
     fn again(&self, is_delivery: bool) -> Change {
         let key = &self.key;
-        let mut given = doc! { "ungiven": key.without("$ungiven") };
+        let mut given = Document::new();
         let mut waits = vec![when(self.is_free(), take_turn(self.turn, self.lease))];
         if is_delivery {
+            given.insert("ungiven", key.without("$ungiven"));
             given.insert("done", key.among_done(self.counted(&key.entry())));
             let is_it = doc! { "$eq": ["$$this.key", key] };
             let counted = doc! { "$cond": [is_it, self.counted("$$this"), "$$this"] };
