@@ -167,11 +167,13 @@ impl<'r> Decision<'r> {
         {
             return Vec::new();
         }
-        let saying = |fitting| -> Option<_> {
-            let fitting: &Fitting<'r> = fitting;
-            Some((fitting, fitting.rule.says.as_ref()?))
-        };
-        self.fitting().filter_map(saying).collect()
+        self.fitting().filter_map(Fitting::saying).collect()
+    }
+}
+
+impl<'r> Fitting<'r> {
+    fn saying(&self) -> Option<(&Self, &'r Saying)> {
+        Some((self, self.rule.says.as_ref()?))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The shared store: MongoDB, one database for one or many instances.
 //!
 //! It has to work on a standalone, a replica set and a sharded cluster, so there are no transactions and
-//! no change streams: every operation but one is on one document by `_id`, which may be the shard key,
-//! and nothing but `_id` is unique. (Forgetting a user deletes his sessions by an index on `openid`.)
+//! no change streams: whatever decides something is one operation on one document by `_id`, which may be
+//! the shard key, and nothing but `_id` is unique. (Lists go by other indexes, and so does the deletion of
+//! a user's sessions.)
 //!
 //! Leases and expiries are decided by the server in one round trip, by update pipelines over `$$NOW`;
 //! what remains of a life is computed there too, in projections. Reads are from the primary, at majority,

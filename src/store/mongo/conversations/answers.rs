@@ -94,15 +94,12 @@ pub(super) fn keep(of: &OpenId, key: &Key, mark: Mark) -> Change {
     Change::update(doc! { "_id": of.as_str() }, pipeline).returning(Found::fields(fields))
 }
 
-/// The oldest kept answer is being sent, unless one is already: the next would overtake it.
+/// The oldest kept answer is being sent, unless one is.
 pub(super) fn send(of: &OpenId, lease: Duration, mark: Mark) -> Change {
-    let all = doc! { "$size": or_empty("$kept") };
-    let none_is_being_sent = doc! { "$eq": [{ "$size": kept_to_be_had() }, all] };
     let may_send = doc! {
         "$and": [
             { "$not": ["$left"] },
-            { "$not": [{ "$in": [mark, or_empty("$kept.sender")] }] },
-            none_is_being_sent,
+            { "$lte": [{ "$max": "$kept.sending_until" }, "$$NOW"] },
         ],
     };
     let oldest = doc! { "$arrayElemAt": [kept_to_be_had(), 0] };

@@ -83,7 +83,8 @@ impl Head {
         });
         let turn = turn.map(|turn| turn.0);
         db.prepare_cached(
-            "UPDATE conversations SET turn = ?2, lease_until = ?3, has_left = ?4,
+            "UPDATE conversations SET turn = ?2, lease_until = ?3,
+                 has_left = ?4 OR (has_left AND ?5 IS NULL),
                  message_at   = iif(?5 = 'message', ?6, message_at),
                  message_sent = iif(?5 = 'message', 0, message_sent),
                  click_at     = iif(?5 = 'click', ?6, click_at),

@@ -13,6 +13,7 @@ on_every_store! {
     a_reply_that_was_given_is_not_kept
     a_reply_given_at_another_instance_is_not_kept
     nothing_is_kept_for_a_user_who_has_left
+    only_what_he_does_himself_brings_a_user_back
 }
 
 async fn a_message_left_open_is_answered_from_outside(place: Place) {
@@ -208,4 +209,31 @@ async fn nothing_is_kept_for_a_user_who_has_left(place: Place) {
     // What was kept before he left is not sent after it.
     hold(alice.deliver_for(&farewell(5), LONG).await);
     assert_eq!(alice.begin_sending(LONG).await, None);
+}
+
+/// Events come in his name as well, such as the outcome of a template message.
+async fn only_what_he_does_himself_brings_a_user_back(place: Place) {
+    let store = place.open().await;
+    let alice = Holder::new(&store);
+    let not_given = |n| Handled {
+        given: false,
+        ..handled_keeping(n, &["more"])
+    };
+    hold(alice.deliver_for(&farewell(1), LONG).await);
+    written(alice.finish(&handled(1)).await);
+    let outcome = Delivery {
+        opens: None,
+        ..message(2)
+    };
+    hold(alice.deliver_for(&outcome, LONG).await);
+    written(alice.finish(&not_given(2)).await);
+    assert!(!alice.keep_answer(2).await);
+    let back = Delivery {
+        opens: Some(Trigger::Follow),
+        ..message(3)
+    };
+    hold(alice.deliver_for(&back, LONG).await);
+    written(alice.finish(&not_given(3)).await);
+    assert!(alice.keep_answer(3).await);
+    assert_eq!(alice.kept_for(4).await, ["more", "reply 3"]);
 }

@@ -22,7 +22,11 @@ struct Behind {
 
 impl Behind {
     async fn new() -> Self {
-        let place = Place::mongodb(mongod::standalone).await;
+        Self::on(mongod::standalone).await
+    }
+
+    async fn on(server: fn() -> &'static str) -> Self {
+        let place = Place::mongodb(server).await;
         let database = database(&place).await;
         Self { place, database }
     }
@@ -298,7 +302,15 @@ async fn a_document_outlives_all_that_is_in_it() {
 
 #[tokio::test]
 async fn what_is_done_moves_out_of_the_document_in_time() {
-    let behind = Behind::new().await;
+    moves_in_time(Behind::new().await).await;
+}
+
+#[tokio::test]
+async fn what_is_done_moves_out_of_the_document_on_a_replica_set() {
+    moves_in_time(Behind::on(mongod::replica_set).await).await;
+}
+
+async fn moves_in_time(behind: Behind) {
     let (store, count) = counted(&behind.place).await;
     let alice = Holder::new(&store);
     for n in 1..=31 {
@@ -428,7 +440,7 @@ async fn of_a_crowd_all_but_the_youngest_move_and_all_are_known() {
 
 #[tokio::test]
 async fn messages_that_are_moved_while_they_are_delivered_again_are_handled_once() {
-    let behind = Behind::new().await;
+    let behind = Behind::on(mongod::replica_set).await;
     let stores = behind.place.open_twice().await;
     let alice = Holder::new(&stores[0]);
     for n in 1..=32 {
