@@ -67,7 +67,7 @@ pub enum Failure {
     /// Any other status.
     #[error("it answered {0}; expected 200, 202 or 204")]
     Status(u16),
-    /// An answer over [`MAX_ANSWER_BYTES`].
+    /// An answer over 64 KiB.
     #[error("its answer is over 64 KiB")]
     TooLarge,
     /// HTML, most likely.
