@@ -117,13 +117,7 @@ pub struct Digest(pub [u8; 32]);
 /// Everything the backend keeps.
 #[async_trait]
 pub trait Store:
-    CredentialStore
-    + UserStore
-    + SignInStore
-    + MessageStore
-    + ConversationStore
-    + DeadLetterStore
-    + UploadStore
+    CredentialStore + UserStore + SignInStore + ConversationStore + DeadLetterStore + UploadStore
 {
     /// `sqlite` or `mongodb`, for logs and `check`.
     fn name(&self) -> &'static str;
@@ -343,73 +337,4 @@ pub trait SignInStore: Send + Sync {
 
     /// Ends a session.
     async fn delete_session(&self, id: &Digest) -> Result<(), StoreError>;
-}
-
-/// The answer to [`MessageStore::claim_message`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Claim {
-    /// First seen: the caller handles it.
-    New,
-    /// Its handler's lease ran out: the caller handles it in its place.
-    TakenOver {
-        /// Deliveries counted, this one included.
-        deliveries: u32,
-        /// Since the first delivery.
-        first_seen: Duration,
-    },
-    /// A handler's lease runs, at this instance or another.
-    Running {
-        /// Deliveries counted, this one included.
-        deliveries: u32,
-        /// Since the first delivery.
-        first_seen: Duration,
-    },
-    /// Handled; the reply as it was stored.
-    Done(Vec<u8>),
-}
-
-/// The ledger of messages: one handling, one reply, at whichever instance a delivery arrives.
-#[async_trait]
-pub trait MessageStore: Send + Sync {
-    /// Counts a delivery and takes the right to handle it, in one atomic step. Entries live for
-    /// `keep` from the first delivery.
-    async fn claim_message(
-        &self,
-        key: &Digest,
-        owner: &InstanceId,
-        lease: Duration,
-        keep: Duration,
-    ) -> Result<Claim, StoreError>;
-
-    /// Looks again at a message that another was handling. As [`claim_message`](Self::claim_message),
-    /// but counts no delivery.
-    async fn reclaim_message(
-        &self,
-        key: &Digest,
-        owner: &InstanceId,
-        lease: Duration,
-        keep: Duration,
-    ) -> Result<Claim, StoreError>;
-
-    /// Makes one's own claim last `lease` from now. Returns whether it was still one's own and
-    /// unfinished.
-    async fn renew_message(
-        &self,
-        key: &Digest,
-        owner: &InstanceId,
-        lease: Duration,
-    ) -> Result<bool, StoreError>;
-
-    /// Stores the reply, if the claim is still the owner's, or the entry is gone, which then lives for
-    /// `keep` from now. Returns whether this reply is the stored one.
-    async fn finish_message(
-        &self,
-        key: &Digest,
-        owner: &InstanceId,
-        reply: &[u8],
-        keep: Duration,
-    ) -> Result<bool, StoreError>;
-
-    /// Gives one's own claim back, so that the next delivery is handled at once.
-    async fn release_message(&self, key: &Digest, owner: &InstanceId) -> Result<(), StoreError>;
 }

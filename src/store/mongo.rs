@@ -39,7 +39,6 @@ mod credentials;
 mod dead_letters;
 mod error;
 mod expression;
-mod messages;
 mod schema;
 mod sign_ins;
 mod uploads;

@@ -15,7 +15,6 @@ mod credentials;
 mod dead_letters;
 mod error;
 mod file;
-mod messages;
 mod schema;
 mod sign_ins;
 mod uploads;
@@ -99,8 +98,6 @@ impl Store for Sqlite {
 
     async fn collect_garbage(&self) -> Result<(), StoreError> {
         for delete in [
-            "DELETE FROM messages WHERE key IN
-                 (SELECT key FROM messages WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM sign_ins WHERE state IN
                  (SELECT state FROM sign_ins WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM sessions WHERE id IN
@@ -144,60 +141,4 @@ fn damaged(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use prometheus::Registry;
-
-    use super::*;
-    use crate::store::{Digest, InstanceId, MessageStore as _};
-
-    #[tokio::test]
-    async fn garbage_is_collected_to_the_last_and_what_lives_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let metrics = StoreMetrics::register(&Registry::new()).unwrap();
-        let store = Sqlite::open(folder.path().join("a.db"), metrics)
-            .await
-            .unwrap();
-        let owner = InstanceId("a".into());
-        let hour = Duration::from_secs(3600);
-        store
-            .claim_message(&Digest([0; 32]), &owner, hour, hour)
-            .await
-            .unwrap();
-        store
-            .worker
-            .write(Survives::Crash, |db, now| {
-                for table in [
-                    "messages (key, lease_until, deliveries, first_seen, expires_at)
-                     SELECT randomblob(32), 0, 1, 0, ?1",
-                    "sessions (id, openid, scope, expires_at)
-                     SELECT randomblob(32), 'o', 's', ?1",
-                    "sign_ins (state, browser, scope, expires_at)
-                     SELECT randomblob(32), randomblob(32), 's', ?1",
-                ] {
-                    let thousand = "FROM (WITH RECURSIVE n (i) AS
-                        (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1200) SELECT i FROM n)";
-                    db.execute(&format!("INSERT INTO {table} {thousand}"), [now])?;
-                }
-                Ok(())
-            })
-            .await
-            .unwrap();
-        let count = || async {
-            let counted = store.worker.read(|db, _| {
-                db.query_row(
-                    "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM sessions),
-                            (SELECT count(*) FROM sign_ins)",
-                    [],
-                    |row| Ok([row.get(0)?, row.get(1)?, row.get::<_, u32>(2)?]),
-                )
-            });
-            counted.await.unwrap()
-        };
-        assert_eq!(count().await, [1201, 1200, 1200]);
-        store.collect_garbage().await.unwrap();
-        assert_eq!(count().await, [1, 0, 0]);
-    }
 }

@@ -2,7 +2,7 @@
 //! what comes later.
 
 mod dead_letters;
-mod downstream;
+pub(crate) mod downstream;
 mod later;
 mod mishaps;
 

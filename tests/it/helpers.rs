@@ -213,16 +213,7 @@ impl World {
 
     /// The simulator's control side: GET without a body, POST with one.
     pub(crate) async fn sim(&self, path: &str, body: Option<Value>) -> Value {
-        let url = format!("{}/_sim/{path}", self.sim);
-        let request = match body {
-            Some(body) => self.http.post(url).json(&body),
-            None => self.http.get(url),
-        };
-        let response = request.send().await.unwrap();
-        let status = response.status();
-        let text = response.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        control(&self.http, &self.sim, path, body).await
     }
 
     /// The openid of the first fan.
@@ -269,6 +260,20 @@ impl World {
     pub(crate) async fn deliver(&self, xml: &str) -> Response {
         self.post(&signed_query(), xml.to_owned()).await
     }
+}
+
+/// A simulator's control side: GET without a body, POST with one.
+pub(crate) async fn control(http: &Client, sim: &str, path: &str, body: Option<Value>) -> Value {
+    let url = format!("{sim}/_sim/{path}");
+    let request = match body {
+        Some(body) => http.post(url).json(&body),
+        None => http.get(url),
+    };
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{path}: {status} {text}");
+    serde_json::from_str(&text).unwrap_or(Value::Null)
 }
 
 /// Unix seconds.

@@ -186,7 +186,8 @@ fn mongod() -> PathBuf {
     PATH.clone()
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens at now.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -2,12 +2,15 @@
 //! when their file changes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use offiaccount::{Bot, Context};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::forward::downstream::{Downstream, Received, says};
+use crate::forward::forwarding;
 use crate::helpers::*;
 use crate::wire::sign_in;
 
@@ -285,10 +288,10 @@ async fn the_time_of_a_message_chooses_the_rule() {
         (almost_ten + 481 * 60, Some("周六")),
         (almost_ten + 24 * 3600 + 121 * 60, Some("Hello a")),
     ] {
-        let xml = text_xml("a").replace(
-            &format!("<CreateTime>{}", now()),
-            &format!("<CreateTime>{at}"),
-        );
+        let xml = text_xml("a");
+        let (head, tail) = xml.split_once("<CreateTime>").unwrap();
+        let (_, tail) = tail.split_once('<').unwrap();
+        let xml = format!("{head}<CreateTime>{at}<{tail}");
         let said = ruled.world.deliver(&xml).await.text().await.unwrap();
         let content = said
             .split("<Content><![CDATA[")
@@ -328,6 +331,26 @@ async fn routes_of_the_program_go_before_rules_and_its_fallback_behind() {
     ] {
         assert_eq!(ruled.hears(said).await, answer, "{said}");
     }
+}
+
+#[tokio::test]
+async fn what_rules_leave_or_hand_on_is_forwarded() {
+    let downstream = Downstream::start(async |got: Received| says(&got.content())).await;
+    let rules = "[[rule]]\nkeyword = \"rule\"\ntext = \"by rule\"\n\
+                 [[rule]]\ncontains = \"ask\"\nthen = \"forward\"\n\
+                 [[rule]]\ncontains = \"a\"\nnothing = true\n";
+    let ruled = Ruled::start_with(forwarding(&downstream.url), rules).await;
+    for (said, answer) in [
+        ("rule", "by rule"),
+        ("ask me", "ask me"),
+        ("a", ""),
+        ("else", "else"),
+    ] {
+        assert_eq!(ruled.hears(said).await, answer, "{said}");
+    }
+    let forwarded = downstream.received();
+    let forwarded: Vec<_> = forwarded.iter().map(Received::content).collect();
+    assert_eq!(forwarded, ["ask me", "else"]);
 }
 
 #[tokio::test]
@@ -456,38 +479,41 @@ async fn a_late_picture_that_the_platform_no_longer_has_is_uploaded_again() {
 
 // Changes.
 
-#[tokio::test]
+/// Several threads: what is said while rules change is said at that moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rules_change_under_traffic_and_no_message_is_lost() {
-    let ruled = Ruled::start(&answering("0")).await;
-    let changing = async {
-        for version in 1..=5 {
-            ruled.replace(&answering(&version.to_string()));
-            ruled.reloaded("ok", f64::from(version)).await;
-        }
-    };
-    let talking = async {
-        let mut heard = Vec::new();
-        loop {
-            let said = ruled.says("a").await;
-            let attempts = said["attempts"].as_array().unwrap();
-            assert_eq!(attempts.len(), 1, "{said}");
-            heard.push(
-                said["shown_to_user"]
-                    .as_str()
-                    .unwrap()
-                    .parse::<u32>()
-                    .unwrap(),
-            );
-            if heard.last() == Some(&5) {
-                return heard;
-            }
-        }
-    };
-    let ((), heard) = tokio::join!(changing, talking);
-    assert!(heard.is_sorted(), "never back to older rules: {heard:?}");
-    let mut versions = heard.clone();
-    versions.dedup();
-    assert_eq!(versions, [0, 1, 2, 3, 4, 5], "{} messages", heard.len());
+    const LAST: u32 = 5;
+    let ruled = Arc::new(Ruled::start(&answering("0")).await);
+    let talkers: Vec<_> = (0..3)
+        .map(|number| tokio::spawn(talk_until(Arc::clone(&ruled), number, LAST)))
+        .collect();
+    for version in 1..=LAST {
+        ruled.replace(&answering(&version.to_string()));
+        ruled.reloaded("ok", f64::from(version)).await;
+    }
+    for talker in talkers {
+        let mut heard = talker.await.unwrap();
+        assert!(heard.is_sorted(), "never back to older rules: {heard:?}");
+        let messages = heard.len();
+        heard.dedup();
+        assert_eq!(heard, [0, 1, 2, 3, 4, LAST], "{messages} messages");
+    }
+}
+
+/// A fan of his own says `a` again and again. What the rules answered to each, until it is `last`.
+async fn talk_until(ruled: Arc<Ruled>, number: usize, last: u32) -> Vec<u32> {
+    let fans = ruled.world.sim("fans", None).await;
+    let openid = fans[number]["openid"].clone();
+    let mut heard = Vec::new();
+    while heard.last() != Some(&last) {
+        let message = json!({"openid": openid, "MsgType": "text", "Content": "a"});
+        let said = ruled.world.act(message).await;
+        assert_eq!(said["attempts"].as_array().unwrap().len(), 1, "{said}");
+        let answer = said["shown_to_user"].as_str().unwrap();
+        let version = answer.parse();
+        heard.push(version.unwrap_or_else(|_| panic!("{answer:?} is no answer of a rule")));
+    }
+    heard
 }
 
 #[tokio::test]

@@ -568,7 +568,7 @@ async fn what_a_stopping_instance_can_not_finish_another_one_takes_over_at_once(
     let hanging = tokio::spawn(world.http.post(url).body(message.clone()).send());
     let begun = async || {
         let text = world.get("/metrics").await.text().await.unwrap();
-        text.contains("operation=\"claim_message\"")
+        text.contains("operation=\"deliver\"")
     };
     eventually(Duration::from_secs(3), begun).await;
 

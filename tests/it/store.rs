@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, poll_immediate};
 use offiaccount::store::{
-    self, Claim, Digest, Exchange, InstanceId, Lease, MOST_KEPT, MOST_WAITING, OAuthGrant, Sealed,
-    Session, SignIn, Store, StoreError, StoredCredential, StoredUser, check_url,
+    self, Delivered, Digest, Exchange, InstanceId, Lease, MOST_KEPT, MOST_WAITING, OAuthGrant,
+    Sealed, Session, SignIn, Store, StoreError, StoredCredential, StoredUser, check_url,
 };
 use offiaccount::telemetry::metrics::StoreMetrics;
 use offiaccount::wechat::id::{OpenId, UnionId};
@@ -46,7 +46,6 @@ mod conversations;
 mod credentials;
 mod dead_letters;
 mod embedded;
-mod messages;
 mod shared;
 mod sign_ins;
 mod uploads;
@@ -128,10 +127,7 @@ async fn what_was_stored_is_there_after_reopening(place: Place) {
         .create_sign_in(&digest(1), &sign_in("a"), LONG)
         .await
         .unwrap();
-    store
-        .finish_message(&digest(1), &owner(1), b"reply", LONG)
-        .await
-        .unwrap();
+    conversations::answered(&store, 1).await;
     store.close().await;
     drop(store);
 
@@ -148,8 +144,8 @@ async fn what_was_stored_is_there_after_reopening(place: Place) {
     );
     let found = store.sign_in(&digest(1), &BROWSER).await;
     assert_eq!(found, Ok(Some(sign_in("a"))));
-    let claimed = store.claim_message(&digest(1), &owner(2), LONG, LONG).await;
-    assert_eq!(claimed, Ok(Claim::Done(b"reply".to_vec())));
+    let found = conversations::delivered(&store, 1).await;
+    assert_eq!(found, Delivered::Done(b"reply 1".to_vec()));
 }
 
 async fn an_operation_that_nobody_waits_for_takes_effect(place: Place) {

@@ -17,7 +17,6 @@ pub(super) const CREDENTIALS: &str = "credentials";
 pub(super) const USERS: &str = "users";
 pub(super) const SIGN_INS: &str = "sign_ins";
 pub(super) const SESSIONS: &str = "sessions";
-pub(super) const MESSAGES: &str = "messages";
 pub(super) const CONVERSATIONS: &str = "conversations";
 /// What was done and is moved out of the conversations.
 pub(super) const HANDLED: &str = "handled";
@@ -98,7 +97,6 @@ pub(super) async fn make(
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
         (SESSIONS, vec![ttl.clone(), openid]),
-        (MESSAGES, vec![ttl.clone()]),
         (CONVERSATIONS, vec![ttl.clone(), due_at]),
         (HANDLED, vec![ttl.clone()]),
         (DEAD_LETTERS, vec![ttl.clone(), position]),

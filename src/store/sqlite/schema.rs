@@ -51,16 +51,6 @@ const STEPS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX sessions_expires_at ON sessions (expires_at);
     CREATE INDEX sessions_openid ON sessions (openid);
-    CREATE TABLE messages (
-        key         BLOB PRIMARY KEY,
-        owner       TEXT,
-        lease_until INTEGER NOT NULL,
-        deliveries  INTEGER NOT NULL,
-        first_seen  INTEGER NOT NULL,
-        reply       BLOB,
-        expires_at  INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX messages_expires_at ON messages (expires_at);
     CREATE TABLE conversations (
         id            INTEGER PRIMARY KEY,
         openid        TEXT NOT NULL UNIQUE,

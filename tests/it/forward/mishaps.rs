@@ -19,7 +19,9 @@ fn of_type(content_type: &str, body: impl Into<Body>) -> Response {
 }
 
 /// What the program answers, and the cause under which it is counted.
-fn mishaps() -> Vec<(fn() -> Response, &'static str)> {
+type Mishap = (fn() -> Response, &'static str);
+
+fn mishaps() -> Vec<Mishap> {
     vec![
         (|| of_type("text/html", "<html>Hello</html>"), "not_json"),
         (

@@ -135,6 +135,16 @@ impl Holder {
     }
 }
 
+/// Alice writes message `n`, and it is answered.
+pub(super) async fn answered(store: &Arc<dyn Store>, n: u8) {
+    Holder::new(store).handle(&handled(n)).await;
+}
+
+/// A delivery of Alice's message `n` to an instance that has nothing else of hers.
+pub(super) async fn delivered(store: &Arc<dyn Store>, n: u8) -> Delivered {
+    Holder::new(store).deliver(n).await
+}
+
 /// A text that the user writes.
 fn message(n: u8) -> Delivery {
     Delivery {

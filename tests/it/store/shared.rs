@@ -55,7 +55,6 @@ async fn its_indexes_are_made_and_mended() {
     for (collection, expected) in [
         ("sessions", vec!["_id_", "expires_at", "openid"]),
         ("sign_ins", vec!["_id_", "expires_at"]),
-        ("messages", vec!["_id_", "expires_at"]),
         ("conversations", vec!["_id_", "due_at", "expires_at"]),
         ("handled", vec!["_id_", "expires_at"]),
         ("dead_letters", vec!["_id_", "expires_at", "position"]),
@@ -178,15 +177,24 @@ async fn a_server_that_froze_or_died_is_used_again_when_it_is_back() {
     let store = open(&format!("mongodb://{}/wx", server.host()))
         .await
         .unwrap();
-    let claim = |n| {
+    let create = |n| {
         let store = store.clone();
-        async move { store.claim_message(&digest(n), &owner(1), LONG, LONG).await }
+        async move {
+            let alice = open_id("oAlice");
+            store
+                .create_session(&digest(n), &session_of(&alice), LONG)
+                .await
+        }
     };
-    assert_eq!(claim(1).await, Ok(Claim::New));
+    let session = |n| {
+        let store = store.clone();
+        async move { store.session(&digest(n)).await.map(|found| found.is_some()) }
+    };
+    assert_eq!(create(1).await, Ok(()));
 
     server.signal("STOP");
     let began = Instant::now();
-    assert_eq!(claim(2).await, Err(StoreError::Timeout));
+    assert_eq!(create(2).await, Err(StoreError::Timeout));
     assert!(
         began.elapsed() < Duration::from_secs(7),
         "{:?}",
@@ -194,21 +202,16 @@ async fn a_server_that_froze_or_died_is_used_again_when_it_is_back() {
     );
     server.signal("CONT");
     // What was sent takes effect, though nobody waits any more.
-    eventually(|| async {
-        let renewed = store.renew_message(&digest(2), &owner(1), LONG).await;
-        (renewed == Ok(true)).then_some(())
-    })
-    .await;
-    assert!(matches!(claim(2).await, Ok(Claim::Running { .. })));
+    eventually(|| async { (session(2).await == Ok(true)).then_some(()) }).await;
 
     server.signal("KILL");
-    eventually(|| async { claim(3).await.is_err().then_some(()) }).await;
+    eventually(|| async { session(3).await.is_err().then_some(()) }).await;
     let _server = tokio::task::spawn_blocking(move || {
         server.restart();
         server
     })
     .await
     .unwrap();
-    eventually(|| async { claim(1).await.is_ok().then_some(()) }).await;
-    assert!(matches!(claim(2).await, Ok(Claim::Running { .. })));
+    eventually(|| async { session(1).await.is_ok().then_some(()) }).await;
+    assert_eq!(session(2).await, Ok(true));
 }

@@ -161,11 +161,5 @@ async fn what_looks_like_a_query_is_data(place: Place) {
             .publish_credential(text, &owner, 0, &sealed(text), LONG)
             .await;
         assert_eq!(published, Ok(true));
-        let claimed = store.claim_message(&state, &owner, LONG, LONG).await;
-        assert_eq!(claimed, Ok(Claim::New));
-        let finished = store
-            .finish_message(&state, &owner, text.as_bytes(), LONG)
-            .await;
-        assert_eq!(finished, Ok(true));
     }
 }

@@ -393,6 +393,9 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         "dead_letters (id, openid, message, reason, added_at, expires_at)
          SELECT i, 'o', 'm', 'r', 0, 1",
         "uploads (file, media_id, expires_at) SELECT randomblob(32), 'm', 1",
+        "sessions (id, openid, scope, expires_at) SELECT randomblob(32), 'o', 's', 1",
+        "sign_ins (state, browser, scope, expires_at)
+         SELECT randomblob(32), randomblob(32), 's', 1",
     ] {
         fixture.execute(format!("INSERT INTO {table} {rows}")).await;
     }
@@ -405,6 +408,8 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         ("kept_answers", 0),
         ("dead_letters", 1),
         ("uploads", 1),
+        ("sessions", 0),
+        ("sign_ins", 0),
     ] {
         assert_eq!(fixture.count(table).await, left, "{table}");
     }
