@@ -94,14 +94,11 @@ pub(super) fn keep(of: &OpenId, key: &Key, mark: Mark) -> Change {
     Change::update(doc! { "_id": of.as_str() }, pipeline).returning(Found::fields(fields))
 }
 
-/// The oldest kept answer is being sent, unless one is.
+/// The oldest kept answer is being sent, unless one is already: the next would overtake it.
 pub(super) fn send(of: &OpenId, lease: Duration, mark: Mark) -> Change {
-    let may_send = doc! {
-        "$and": [
-            { "$not": ["$left"] },
-            { "$lte": [{ "$max": "$kept.sending_until" }, "$$NOW"] },
-        ],
-    };
+    // Also where it is this operation that has taken it, when it is sent twice.
+    let none_is_being_sent = doc! { "$lte": [{ "$max": "$kept.sending_until" }, "$$NOW"] };
+    let may_send = doc! { "$and": [{ "$not": ["$left"] }, none_is_being_sent] };
     let oldest = doc! { "$arrayElemAt": [kept_to_be_had(), 0] };
     let sending = doc! { "sending_until": from_now(lease), "sender": mark };
     let sending = doc! {
