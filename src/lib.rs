@@ -30,6 +30,7 @@ pub mod customer_service;
 pub mod forward;
 pub mod jssdk;
 mod key_file;
+pub mod keys;
 pub mod ledger;
 pub mod oauth;
 mod privacy;

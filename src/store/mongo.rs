@@ -2,7 +2,8 @@
 //!
 //! It has to work on a standalone, a replica set and a sharded cluster, so there are no transactions and
 //! no change streams: every operation but one is on one document by `_id`, which may be the shard key,
-//! and nothing but `_id` is unique. (Forgetting a user deletes his sessions by an index on `openid`.)
+//! and nothing but `_id` is unique. (Forgetting a user deletes his sessions by an index on `openid`; keys are
+//! read by one on their digest.)
 //!
 //! Leases and expiries are decided by the server in one round trip, by update pipelines over `$$NOW`;
 //! what remains of a life is computed there too, in projections. Reads are from the primary, at majority,
@@ -33,11 +34,13 @@ use super::watch::watch;
 use super::{OPERATION_DEADLINE, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
+mod audit;
 mod conversations;
 mod credentials;
 mod dead_letters;
 mod error;
 mod expression;
+mod keys;
 mod schema;
 mod sign_ins;
 mod uploads;
