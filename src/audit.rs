@@ -19,7 +19,7 @@ pub const KEEP: Duration = Duration::from_secs(90 * 86_400);
 const GATHER_FOR: Duration = Duration::from_millis(500);
 /// While the store is away, the next try.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// The time of one try when the process ends.
+/// How long a try may take when the process ends.
 const LAST_TRY: Duration = Duration::from_secs(1);
 /// Entries of one write.
 const BATCH: usize = 500;
@@ -148,12 +148,9 @@ impl Audit {
             // Before the try: one that begins after the signal is the last.
             let is_last = self.0.shutdown.is_cancelled();
             let entries: Vec<_> = batch.iter().map(Noted::aged).collect();
-            let writing = self.0.store.add_audit(name, &entries, KEEP);
-            let written = if is_last {
-                let written = tokio::time::timeout(LAST_TRY, writing).await;
-                written.unwrap_or(Err(StoreError::Timeout))
-            } else {
-                writing.await
+            let written = tokio::select! {
+                written = self.0.store.add_audit(name, &entries, KEEP) => written,
+                () = self.no_more_time() => return Err(StoreError::Timeout),
             };
             match written {
                 Err(error) if !is_last => {
@@ -166,6 +163,12 @@ impl Audit {
             }
             self.pause(AGAIN_AFTER).await;
         }
+    }
+
+    /// The signal, and then what a try may take.
+    async fn no_more_time(&self) {
+        self.0.shutdown.cancelled().await;
+        tokio::time::sleep(LAST_TRY).await;
     }
 
     async fn pause(&self, time: Duration) {

@@ -4,18 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use offiaccount::Bot;
 use offiaccount::keys::{Scope, generate};
 use offiaccount::store;
 use offiaccount::telemetry::metrics::StoreMetrics;
 use prometheus::Registry;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{
-    ADMIN_TOKEN, APPID, App, Setup, TOKEN, World, client, eventually, expect_status,
-};
+use crate::helpers::{ADMIN_TOKEN, APPID, Setup, TOKEN, World, client, eventually, expect_status};
 use crate::mongod::Mongod;
 use crate::wire::Binary;
 
@@ -27,6 +23,8 @@ const ROUTES: [(Method, &str, &str); 5] = [
     (Method::GET, "/getTickets?type=wx_card", "tickets"),
     (Method::GET, "/getFollowers", "followers"),
 ];
+const APPSECRET: &str = "00000000000000000000000000000000";
+const STORE_KEY: &str = "4242424242424242424242424242424242424242424242424242424242424242";
 /// How long a removed key may still open something, and the time of a slow machine.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -38,16 +36,24 @@ async fn program(world: &World, args: &[&str]) -> (i32, String) {
 }
 
 async fn run(database_url: &str, args: &[&str]) -> (i32, String) {
-    let appsecret = "0".repeat(32);
-    let store_key = "42".repeat(32);
-    let env = [
-        ("WECHAT_APPID", APPID),
-        ("WECHAT_APPSECRET", appsecret.as_str()),
-        ("WECHAT_TOKEN", TOKEN),
-        ("DATABASE_URL", database_url),
-        ("STORE_KEY", store_key.as_str()),
-    ];
+    // The platform is not asked.
+    let env = settings("http://127.0.0.1:1", database_url);
     Binary::run(args, &env).await
+}
+
+/// The settings of a backend that logs all it can.
+fn settings<'a>(sim: &'a str, database_url: &'a str) -> Vec<(&'static str, &'a str)> {
+    vec![
+        ("WECHAT_APPID", APPID),
+        ("WECHAT_APPSECRET", APPSECRET),
+        ("WECHAT_TOKEN", TOKEN),
+        ("WECHAT_API_URL", sim),
+        ("DATABASE_URL", database_url),
+        ("STORE_KEY", STORE_KEY),
+        ("LISTEN", "127.0.0.1:0"),
+        ("LOG_FORMAT", "json"),
+        ("RUST_LOG", "trace"),
+    ]
 }
 
 /// A new key.
@@ -292,14 +298,34 @@ async fn each_use_of_a_route_is_noted_and_so_is_what_is_done_to_keys() {
 }
 
 #[tokio::test]
-async fn what_was_noted_last_is_written_before_the_process_ends() {
+async fn what_is_noted_last_is_written_before_the_process_ends() {
     let world = World::start().await;
-    let other = App::start(&world.settings, Bot::new(), CancellationToken::new()).await;
-    let asked = world.http.get(format!("{}/getTokens", other.url));
-    let answer = world.send(asked.bearer_auth(ADMIN_TOKEN)).await;
-    assert_eq!(answer.status(), StatusCode::OK);
-    other.stop().await;
-    assert_eq!(audit(&world, &[]).await.len(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("last.db");
+    let database_url = format!("sqlite://{}", file.display());
+    let mut env = settings(&world.sim, &database_url);
+    env.push(("ADMIN_TOKEN", ADMIN_TOKEN));
+    let mut server = Binary::start(&["serve"], &env);
+    let url = server.url().await;
+    // Under way when the end comes, and longer than connections are taken then.
+    let slow = json!({"delay_ms": 2_000});
+    world.fault("/cgi-bin/user/get", slow, 1).await;
+    let request = client().get(format!("{url}/getFollowers"));
+    let asking = tokio::spawn(request.bearer_auth(ADMIN_TOKEN).send());
+    eventually(Duration::from_secs(10), async || {
+        world.calls("/cgi-bin/user/get").await == 1
+    })
+    .await;
+    server.signal("TERM");
+    // Another process writes for a while: the entry takes longer than its answer.
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(server.ended().await.0, 0);
+    let (_, noted) = Binary::run(&["audit"], &env).await;
+    assert!(noted.contains("GET /getFollowers"), "{noted}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,17 +468,7 @@ async fn a_key_is_in_no_log_and_not_in_the_store() {
     let world = World::start().await;
     let folder = tempfile::tempdir().unwrap();
     let database_url = format!("sqlite://{}/canary.db", folder.path().display());
-    let appsecret = "0".repeat(32);
-    let env = [
-        ("WECHAT_APPID", APPID),
-        ("WECHAT_APPSECRET", appsecret.as_str()),
-        ("WECHAT_TOKEN", TOKEN),
-        ("WECHAT_API_URL", world.sim.as_str()),
-        ("DATABASE_URL", database_url.as_str()),
-        ("LISTEN", "127.0.0.1:0"),
-        ("LOG_FORMAT", "json"),
-        ("RUST_LOG", "trace"),
-    ];
+    let env = settings(&world.sim, &database_url);
     let mut server = Binary::start(&["serve"], &env);
     let url = server.url().await;
     let args = ["keys", "add", "canary", "--scope", "tokens"];
