@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Client, Skew, Transport};
+use crate::audit::Audit;
 use crate::bot::{Bot, Services};
 use crate::config::{Config, PublicUrl};
 use crate::customer_service::CustomerService;
 use crate::forward::Forwarder;
 use crate::jssdk::JsSdk;
+use crate::keys::Gate;
 use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
@@ -209,7 +211,15 @@ impl Application {
             .site
             .jssdk_domains
             .unwrap_or_else(|| vec![public_url.host().to_owned()]);
+        let shutdown = CancellationToken::new();
         let backend = Backend {
+            gate: Gate::new(store.clone(), tasks.clone()),
+            audit: Audit::new(
+                store.clone(),
+                metrics.audit.clone(),
+                tasks.clone(),
+                shutdown.clone(),
+            ),
             receiver: Receiver::new(&config.account, Arc::clone(&skew)),
             ledger,
             oauth,
@@ -228,7 +238,7 @@ impl Application {
             demo,
             verified: Occasionally::default(),
             tasks,
-            shutdown: CancellationToken::new(),
+            shutdown,
         };
         Ok(Self {
             listener,

@@ -3,13 +3,22 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context as _;
+use offiaccount::Config;
+use offiaccount::store::{self, Store};
+use offiaccount::telemetry::metrics::Metrics;
+
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod forward;
+pub(crate) mod keys;
 pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod simulate;
+mod time;
 
 /// The settings can't be used.
 pub(crate) const EXIT_SETTINGS: u8 = 2;
@@ -52,4 +61,22 @@ fn in_one_line(error: &anyhow::Error) -> String {
 pub(crate) fn fail(error: &dyn Display, code: u8) -> ExitCode {
     eprintln!("offiaccount: {error}");
     ExitCode::from(code)
+}
+
+/// Says on standard error what is worth knowing, and goes on.
+#[expect(clippy::print_stderr, reason = "it is no part of the command's output")]
+fn warn(text: &str) {
+    eprintln!("offiaccount: {text}");
+}
+
+#[expect(clippy::print_stdout, reason = "it is the command's output")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// The store of the settings, which a server may use at the same time.
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let metrics = Metrics::new()?;
+    let opened = store::open(config.store.url.expose(), metrics.store).await;
+    opened.context("DATABASE_URL")
 }

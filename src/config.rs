@@ -32,7 +32,7 @@ pub struct Config {
     pub site: Site,
     /// What keeps our state.
     pub store: Store,
-    /// The bearer token of the management routes. Without one they answer 403.
+    /// The bearer token of all management routes. Without one only named keys open them.
     pub admin_token: Option<Secret>,
     /// The file of reply rules.
     pub replies: Option<PathBuf>,

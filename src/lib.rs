@@ -16,6 +16,7 @@
 //! - [`customer_service`]: what is said to a user outside of a reply, and when that may be.
 //! - [`forward`]: what goes to a program of the owner's, and [`reply_link`], where its late replies come.
 //! - [`api`]: the client of the platform's API, and [`token`], which keeps its credentials.
+//! - [`keys`] and [`audit`]: who else may have those credentials, and who had them.
 //! - [`oauth`] and [`jssdk`]: sign-in, and signed configs for pages.
 //! - [`store`]: what is kept, as traits, and the two back ends SQLite and MongoDB.
 //! - [`check`]: what `offiaccount check` finds.
@@ -23,6 +24,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod bot;
 pub mod check;
 pub mod config;
@@ -30,6 +32,7 @@ pub mod customer_service;
 pub mod forward;
 pub mod jssdk;
 mod key_file;
+pub mod keys;
 pub mod ledger;
 pub mod oauth;
 mod privacy;

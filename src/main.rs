@@ -35,6 +35,11 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Keys for other programs: make, show or remove them.
+    #[command(subcommand)]
+    Keys(cli::keys::Command),
+    /// Show who used the management routes, and which keys were made and removed.
+    Audit(cli::audit::Arguments),
     /// Reply rules: check a file of them, or try what it answers.
     #[command(subcommand)]
     Rules(cli::rules::Command),
@@ -60,6 +65,14 @@ fn main() -> ExitCode {
             Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
+        Command::Keys(command) => match configured(command.settings()) {
+            Ok(config) => cli::run(cli::keys::run(command, config)),
+            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+        },
+        Command::Audit(arguments) => match configured(arguments.settings()) {
+            Ok(config) => cli::run(cli::audit::run(arguments, config)),
+            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+        },
         Command::Rules(command) => cli::rules::run(command),
         Command::Check { settings } => match configured(&settings) {
             Ok(config) => cli::run(cli::check::run(config)),

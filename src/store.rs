@@ -19,20 +19,24 @@ use async_trait::async_trait;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::wechat::id::{OpenId, UnionId};
 
+mod audit;
 mod conversations;
 mod dead_letters;
+mod keys;
 mod mongo;
 mod seal;
 mod sqlite;
 mod uploads;
 mod watch;
 
+pub use audit::{AuditBatch, AuditEntry, AuditQuery, AuditStore, MOST_AUDIT_ENTRIES};
 pub use conversations::{
     AnswerId, Answered, Conversation, ConversationStore, DELIVERIES_END, Delivered, Delivery,
     Finished, Handled, KEEP_ANSWERS, KeptAnswer, MOST_KEPT, MOST_WAITING, Overdue,
     REMEMBER_MESSAGES, SessionChange, Trigger, Turn, Waiting, Window,
 };
 pub use dead_letters::{DeadLetter, DeadLetterStore};
+pub use keys::{KeyStore, StoredKey};
 pub use seal::{Sealed, StoreKey, UnsealError, Vault};
 pub use uploads::UploadStore;
 
@@ -117,7 +121,14 @@ pub struct Digest(pub [u8; 32]);
 /// Everything the backend keeps.
 #[async_trait]
 pub trait Store:
-    CredentialStore + UserStore + SignInStore + ConversationStore + DeadLetterStore + UploadStore
+    CredentialStore
+    + UserStore
+    + SignInStore
+    + ConversationStore
+    + DeadLetterStore
+    + UploadStore
+    + KeyStore
+    + AuditStore
 {
     /// `sqlite` or `mongodb`, for logs and `check`.
     fn name(&self) -> &'static str;

@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Client, Skew};
+use crate::audit::Audit;
 use crate::config::PublicUrl;
 use crate::jssdk::JsSdk;
+use crate::keys::Gate;
 use crate::ledger::Ledger;
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
@@ -52,6 +54,8 @@ pub(crate) struct Backend {
     pub(crate) skew: Arc<Skew>,
     pub(crate) metrics: Metrics,
     pub(crate) admin_token: Option<Secret>,
+    pub(crate) gate: Gate,
+    pub(crate) audit: Audit,
     pub(crate) public_url: PublicUrl,
     pub(crate) jssdk_url: String,
     pub(crate) files: Files,
@@ -105,6 +109,10 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         .at(
             "/refreshTokens",
             route("/refreshTokens", "POST", post(management::refresh_tokens)),
+        )
+        .at(
+            "/getTickets",
+            route("/getTickets", "GET, HEAD", get(management::get_tickets)),
         )
         .at(
             "/getFollowers",

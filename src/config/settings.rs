@@ -52,7 +52,7 @@ settings! {
     store_key = "STORE_KEY", value_name = "KEY";
     /// The STORE_KEY before the last change, accepted beside the current one.
     store_key_previous = "STORE_KEY_PREVIOUS", value_name = "KEY";
-    /// The bearer token of the management routes. Unset: they answer 403.
+    /// The bearer token that opens all management routes. Unset: only named keys open them.
     admin_token = "ADMIN_TOKEN", value_name = "TOKEN";
     /// Hosts for which a JS-SDK config is signed, by commas. Default: the host of PUBLIC_URL.
     jssdk_domains = "JSSDK_DOMAINS", value_name = "HOSTS";

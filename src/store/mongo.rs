@@ -34,11 +34,13 @@ use super::watch::watch;
 use super::{OPERATION_DEADLINE, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
+mod audit;
 mod conversations;
 mod credentials;
 mod dead_letters;
 mod error;
 mod expression;
+mod keys;
 mod schema;
 mod sign_ins;
 mod uploads;

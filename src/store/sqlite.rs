@@ -7,14 +7,16 @@ use async_trait::async_trait;
 use rusqlite::{Connection, types::Type};
 
 use super::watch::watch;
-use super::{Store, StoreError};
+use super::{MOST_AUDIT_ENTRIES, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
+mod audit;
 mod conversations;
 mod credentials;
 mod dead_letters;
 mod error;
 mod file;
+mod keys;
 mod schema;
 mod sign_ins;
 mod uploads;
@@ -108,6 +110,8 @@ impl Store for Sqlite {
                  (SELECT position FROM dead_letters WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM uploads WHERE file IN
                  (SELECT file FROM uploads WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM audit WHERE id IN
+                 (SELECT id FROM audit WHERE expires_at <= ?1 LIMIT ?2)",
         ] {
             self.delete_expired(move |db, now| {
                 db.prepare_cached(delete)?
@@ -115,6 +119,7 @@ impl Store for Sqlite {
             })
             .await?;
         }
+        self.collect_audit(MOST_AUDIT_ENTRIES).await?;
         self.collect_conversations().await
     }
 

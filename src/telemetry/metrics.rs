@@ -28,6 +28,8 @@ pub struct Metrics {
     pub forward: ForwardMetrics,
     /// The token centre.
     pub credentials: CredentialMetrics,
+    /// The audit list.
+    pub audit: AuditMetrics,
     /// The store.
     pub store: StoreMetrics,
     /// The HTTP server.
@@ -61,6 +63,7 @@ impl Metrics {
             api: ApiMetrics::register(&registry)?,
             forward: ForwardMetrics::register(&registry)?,
             credentials: CredentialMetrics::register(&registry)?,
+            audit: AuditMetrics::register(&registry)?,
             store: StoreMetrics::register(&registry)?,
             http: HttpMetrics::register(&registry)?,
             clock_skew,
@@ -460,6 +463,46 @@ impl CredentialMetrics {
         self.age
             .with_label_values(&[credential])
             .set(age.as_secs_f64());
+    }
+}
+
+/// The audit list.
+#[derive(Clone, Debug)]
+pub struct AuditMetrics {
+    uses: IntCounterVec,
+    failures: IntCounter,
+}
+
+impl AuditMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let this = Self {
+            uses: IntCounterVec::new(
+                Opts::new(
+                    "offiaccount_audit_uses_total",
+                    "Uses of the management routes, by what became of their audit entry: written or lost.",
+                ),
+                &["outcome"],
+            )?,
+            failures: IntCounter::new(
+                "offiaccount_audit_write_failures_total",
+                "Tries to write audit entries that failed; they are tried again.",
+            )?,
+        };
+        // An alarm needs a zero to rise from.
+        this.uses.with_label_values(&["lost"]);
+        registry.register(Box::new(this.uses.clone()))?;
+        registry.register(Box::new(this.failures.clone()))?;
+        Ok(this)
+    }
+
+    /// Counts uses whose entry was `written` or `lost`.
+    pub fn count(&self, outcome: &'static str, uses: u64) {
+        self.uses.with_label_values(&[outcome]).inc_by(uses);
+    }
+
+    /// Counts a write that failed.
+    pub fn count_failure(&self) {
+        self.failures.inc();
     }
 }
 

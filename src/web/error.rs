@@ -99,6 +99,11 @@ impl Problem {
         self
     }
 
+    /// WeChat's return code, where it refused.
+    pub(super) fn errcode(&self) -> Option<i64> {
+        self.0.errcode
+    }
+
     /// Where the user signs in again.
     pub(super) fn with_authorize_url(mut self, url: String) -> Self {
         self.0.authorize_url = Some(url);

@@ -1,7 +1,10 @@
-//! The routes for other programs of the account's owner, behind `Authorization: Bearer $ADMIN_TOKEN`.
+//! The routes for other programs of the account's owner, behind `Authorization: Bearer …`: a named key with
+//! the route's scope, or `ADMIN_TOKEN`, which opens them all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use poem::error::ResponseError as _;
 use poem::http::{StatusCode, header};
 use poem::web::Data;
 use poem::{Body, Request, Response, handler};
@@ -13,7 +16,11 @@ use super::Backend;
 use super::error::Problem;
 use super::oauth::json;
 use super::request::{self, parameter};
+use super::trace::RequestId;
+use crate::audit::Audit;
+use crate::keys::{self, Gate, Scope};
 use crate::secret::Secret;
+use crate::store::AuditEntry;
 use crate::token::{Credential, Kind};
 use crate::wechat::id::OpenId;
 
@@ -23,9 +30,12 @@ pub(super) async fn get_tokens(
     request: &Request,
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
-    authorize(request, backend)?;
-    let credential = backend.api.tokens().get(Kind::AccessToken).await?;
-    Ok(tokens(&credential))
+    let visit = admit(request, backend, Scope::Tokens, "GET /getTokens").await?;
+    let answer = async {
+        let credential = backend.api.tokens().get(Kind::AccessToken).await?;
+        Ok(tokens(&credential))
+    };
+    visit.end(answer.await)
 }
 
 /// A new `access_token`, if the one that failed is still the stored one.
@@ -35,7 +45,11 @@ pub(super) async fn refresh_tokens(
     body: Body,
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
-    authorize(request, backend)?;
+    let visit = admit(request, backend, Scope::Tokens, "POST /refreshTokens").await?;
+    visit.end(renewed(request, body, backend).await)
+}
+
+async fn renewed(request: &Request, body: Body, backend: &Backend) -> Result<Response, Problem> {
     let body = request::body(request, body).await?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let reported = body.get("access_token").and_then(Value::as_str);
@@ -51,13 +65,43 @@ pub(super) async fn refresh_tokens(
     Ok(tokens(&credential))
 }
 
+/// A ticket of the account, for programs that sign their own configs or cards.
+#[handler]
+pub(super) async fn get_tickets(
+    request: &Request,
+    Data(backend): Data<&Arc<Backend>>,
+) -> Result<Response, Problem> {
+    let visit = admit(request, backend, Scope::Tickets, "GET /getTickets").await?;
+    visit.end(ticket(request, backend).await)
+}
+
+async fn ticket(request: &Request, backend: &Backend) -> Result<Response, Problem> {
+    let kind = match parameter(request, "type")?.as_deref() {
+        Some("jsapi") => Kind::JsapiTicket,
+        Some("wx_card") => Kind::WxCardTicket,
+        _ => {
+            let detail = "say which ticket: `type=jsapi` or `type=wx_card`";
+            return Err(Problem::bad_request("bad_ticket_type", detail));
+        }
+    };
+    let ticket = backend.api.tokens().get(kind).await?;
+    Ok(json(&json!({
+        "ticket": ticket.value.expose(),
+        "expires_in": ticket.expires_in().as_secs(),
+    })))
+}
+
 /// A page of followers with their records.
 #[handler]
 pub(super) async fn get_followers(
     request: &Request,
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
-    authorize(request, backend)?;
+    let visit = admit(request, backend, Scope::Followers, "GET /getFollowers").await?;
+    visit.end(followers(request, backend).await)
+}
+
+async fn followers(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let next_openid = parameter(request, "next_openid")?.filter(|openid| !openid.is_empty());
     if next_openid
         .as_ref()
@@ -79,39 +123,128 @@ fn tokens(credential: &Credential) -> Response {
     }))
 }
 
-/// RFC 6750, section 3.
-fn authorize(request: &Request, backend: &Backend) -> Result<(), Problem> {
-    let Some(admin_token) = &backend.admin_token else {
-        let detail = "the management routes are off: set ADMIN_TOKEN and send it as `Authorization: Bearer …`";
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "management_off",
-            "Management is off",
-            detail,
-        ));
-    };
+/// Whoever may use the route, noted in the audit list when the answer is known. Credentials that are
+/// nobody's are counted with the requests and not noted: else anybody could fill the list.
+async fn admit(
+    request: &Request,
+    backend: &Backend,
+    scope: Scope,
+    action: &'static str,
+) -> Result<Visit, Problem> {
     let given = request
         .headers()
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let given = given
+        .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let visit = |name: &str| Visit {
+        audit: backend.audit.clone(),
+        entry: AuditEntry {
+            key: name.to_owned(),
+            action: action.to_owned(),
+            status: None,
+            errcode: None,
+            request: request.data::<RequestId>().map(ToString::to_string),
+            times: 1,
+            age: Duration::ZERO,
+        },
+    };
     // Digests, so that the comparison takes the same time whatever the lengths.
-    let fits = given.is_some_and(|(_, token)| {
-        Sha256::digest(token.trim())
-            .ct_eq(&Sha256::digest(admin_token.expose()))
-            .into()
-    });
-    if fits {
-        return Ok(());
+    let is_admin = given.zip(backend.admin_token.as_ref()).is_some_and(
+        |(given, admin_token): (&str, &Secret)| {
+            Sha256::digest(given)
+                .ct_eq(&Sha256::digest(admin_token.expose()))
+                .into()
+        },
+    );
+    if is_admin {
+        return Ok(visit(keys::ADMIN));
     }
-    let detail = "send `Authorization: Bearer $ADMIN_TOKEN`";
-    Err(Problem::new(
+    let holder = match given {
+        Some(given) => backend.gate.holder(given).await?,
+        None => None,
+    };
+    match holder {
+        Some(holder) if holder.scopes.contains(&scope) => Ok(visit(holder.name.as_str())),
+        Some(holder) => {
+            let problem = needs(scope);
+            let mut refused = visit(holder.name.as_str());
+            refused.entry.status = Some(problem.status().as_u16());
+            Err(problem)
+        }
+        None if backend.admin_token.is_none() && !given.is_some_and(Gate::is_key) => Err(off()),
+        None => Err(unauthorized()),
+    }
+}
+
+/// One use of a route by somebody known.
+struct Visit {
+    audit: Audit,
+    entry: AuditEntry,
+}
+
+impl Visit {
+    /// Notes how it ended.
+    fn end(mut self, answer: Result<Response, Problem>) -> Result<Response, Problem> {
+        let (status, errcode) = match &answer {
+            Ok(response) => (response.status(), None),
+            Err(problem) => (problem.status(), problem.errcode()),
+        };
+        self.entry.status = Some(status.as_u16());
+        self.entry.errcode = errcode;
+        answer
+    }
+}
+
+impl Drop for Visit {
+    /// Also where the caller hung up before there was an answer.
+    fn drop(&mut self) {
+        self.audit.note(self.entry.clone());
+    }
+}
+
+/// RFC 6750, section 3.1: who it is is known, and he may not.
+fn needs(scope: Scope) -> Problem {
+    let (code, challenge) = match scope {
+        Scope::Tokens => (
+            "needs_scope_tokens",
+            r#"Bearer error="insufficient_scope", scope="tokens""#,
+        ),
+        Scope::Tickets => (
+            "needs_scope_tickets",
+            r#"Bearer error="insufficient_scope", scope="tickets""#,
+        ),
+        Scope::Followers => (
+            "needs_scope_followers",
+            r#"Bearer error="insufficient_scope", scope="followers""#,
+        ),
+    };
+    let detail = format!(
+        "this key lacks the scope `{scope}`: make one with `--scope {scope}` and use it here"
+    );
+    Problem::new(StatusCode::FORBIDDEN, code, "Forbidden", detail)
+        .with_header(header::WWW_AUTHENTICATE, challenge)
+}
+
+fn off() -> Problem {
+    let detail = "the management routes are off without a key: set ADMIN_TOKEN, or make a key by `offiaccount keys add`, and send it as `Authorization: Bearer …`";
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "management_off",
+        "Management is off",
+        detail,
+    )
+}
+
+/// RFC 6750, section 3. The same for a key that never was, was removed or is over.
+fn unauthorized() -> Problem {
+    let detail = "send `Authorization: Bearer …` with a key that is good, or with ADMIN_TOKEN";
+    Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",
         "Unauthorized",
         detail,
     )
-    .with_header(header::WWW_AUTHENTICATE, "Bearer"))
+    .with_header(header::WWW_AUTHENTICATE, "Bearer")
 }

@@ -17,6 +17,7 @@ mod forward;
 mod helpers;
 mod instances;
 mod jssdk;
+mod keys;
 mod kills;
 mod ladder;
 mod management;

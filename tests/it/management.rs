@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::helpers::{ADMIN_TOKEN, Setup, World, expect_status};
 
-const ROUTES: [(Method, &str); 3] = [
+const ROUTES: [(Method, &str); 4] = [
     (Method::GET, "/getTokens"),
     (Method::POST, "/refreshTokens"),
+    (Method::GET, "/getTickets?type=jsapi"),
     (Method::GET, "/getFollowers"),
 ];
 const USER_GET: &str = "/cgi-bin/user/get";
@@ -250,6 +251,7 @@ async fn every_route_answers_its_own_methods_and_no_others() {
     for (path, allow) in [
         ("/getTokens", "GET, HEAD"),
         ("/refreshTokens", "POST"),
+        ("/getTickets", "GET, HEAD"),
         ("/getFollowers", "GET, HEAD"),
         ("/getUser", "GET, HEAD"),
         ("/wxAuthorize", "GET, HEAD"),

@@ -42,10 +42,12 @@ macro_rules! on_every_store {
     };
 }
 
+mod audit;
 mod conversations;
 mod credentials;
 mod dead_letters;
 mod embedded;
+mod keys;
 mod shared;
 mod sign_ins;
 mod uploads;

@@ -22,6 +22,8 @@ pub(super) const CONVERSATIONS: &str = "conversations";
 pub(super) const HANDLED: &str = "handled";
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 pub(super) const UPLOADS: &str = "uploads";
+pub(super) const KEYS: &str = "keys";
+pub(super) const AUDIT: &str = "audit";
 /// What is about the database itself.
 pub(super) const META: &str = "meta";
 
@@ -94,6 +96,8 @@ pub(super) async fn make(
         "partialFilterExpression": has_due_at(),
     };
     let position = doc! { "name": "position", "key": { "position": 1 } };
+    let digest = doc! { "name": "digest", "key": { "digest": 1 } };
+    let newest = doc! { "name": "at", "key": { "at": -1 } };
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
         (SESSIONS, vec![ttl.clone(), openid]),
@@ -101,6 +105,8 @@ pub(super) async fn make(
         (HANDLED, vec![ttl.clone()]),
         (DEAD_LETTERS, vec![ttl.clone(), position]),
         (UPLOADS, vec![ttl.clone()]),
+        (KEYS, vec![ttl.clone(), digest]),
+        (AUDIT, vec![ttl.clone(), newest]),
     ] {
         for index in indexes {
             make_index(&database, &server, collection, index).await?;

@@ -110,6 +110,30 @@ const STEPS: &[&str] = &["
         expires_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX uploads_expires_at ON uploads (expires_at);
+    CREATE TABLE keys (
+        name       TEXT PRIMARY KEY,
+        digest     BLOB NOT NULL UNIQUE,
+        scopes     TEXT NOT NULL,
+        added_at   INTEGER NOT NULL,
+        expires_at INTEGER,
+        used_at    INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE audit (
+        id         INTEGER PRIMARY KEY AUTOINCREMENT,
+        batch      BLOB NOT NULL,
+        number     INTEGER NOT NULL,
+        at         INTEGER NOT NULL,
+        key        TEXT NOT NULL,
+        action     TEXT NOT NULL,
+        status     INTEGER,
+        errcode    INTEGER,
+        request    TEXT,
+        times      INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        UNIQUE (batch, number)
+    ) STRICT;
+    CREATE INDEX audit_at ON audit (at);
+    CREATE INDEX audit_expires_at ON audit (expires_at);
 "];
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.

@@ -59,6 +59,8 @@ async fn its_indexes_are_made_and_mended() {
         ("handled", vec!["_id_", "expires_at"]),
         ("dead_letters", vec!["_id_", "expires_at", "position"]),
         ("uploads", vec!["_id_", "expires_at"]),
+        ("keys", vec!["_id_", "digest", "expires_at"]),
+        ("audit", vec!["_id_", "at", "expires_at"]),
     ] {
         let collection = database.collection::<Document>(collection);
         let mut found = collection.list_index_names().await.unwrap();
