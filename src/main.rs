@@ -67,11 +67,11 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
         Command::Keys(command) => match configured(command.settings()) {
             Ok(config) => cli::run(cli::keys::run(command, config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Audit(arguments) => match configured(arguments.settings()) {
             Ok(config) => cli::run(cli::audit::run(arguments, config)),
-            Err(error) => cli::fail(&error, EXIT_SETTINGS),
+            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
         },
         Command::Rules(command) => cli::rules::run(command),
         Command::Check { settings } => match configured(&settings) {
