@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -69,9 +70,9 @@ fn warn(text: &str) {
     eprintln!("offiaccount: {text}");
 }
 
-#[expect(clippy::print_stdout, reason = "it is the command's output")]
 fn print(text: &str) {
-    print!("{text}");
+    // Whoever reads may have seen enough: `audit | head`.
+    let _ = write!(io::stdout(), "{text}");
 }
 
 /// The store of the settings, which a server may use at the same time.

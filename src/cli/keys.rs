@@ -1,5 +1,6 @@
 //! `offiaccount keys`: the named keys of other programs.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -81,8 +82,12 @@ async fn add(store: &dyn Store, arguments: &Add) -> anyhow::Result<ExitCode> {
         );
         return Ok(super::fail(&taken, 1));
     }
-    // It can't be shown again: before anything else can fail.
-    print(&format!("{}\n", key.expose()));
+    // It can't be shown again.
+    if let Err(error) = writeln!(io::stdout(), "{}", key.expose()) {
+        store.remove_key(name).await?;
+        let undone = format!("the key could not be printed ({error}), so it was removed again");
+        return Ok(super::fail(&undone, 1));
+    }
     note(store, name, "keys add").await
 }
 

@@ -463,6 +463,30 @@ async fn a_wrong_command_says_what_is_wrong() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_key_that_can_not_be_shown_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let database_url = format!("sqlite://{}/keys.db", folder.path().display());
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let said = std::process::Command::new(env!("CARGO_BIN_EXE_offiaccount"))
+        .args(["keys", "add", "billing", "--scope", "tokens"])
+        .env_clear()
+        .envs(settings("http://127.0.0.1:1", &database_url))
+        .current_dir(folder.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("removed again"), "{said}");
+    let (_, listed) = run(&database_url, &["keys", "list"]).await;
+    assert!(!listed.contains("billing"), "{listed}");
+}
+
 #[tokio::test]
 async fn a_key_is_in_no_log_and_not_in_the_store() {
     let world = World::start().await;
