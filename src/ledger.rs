@@ -238,12 +238,13 @@ impl Inner {
     fn spawn(&self, key: &Digest, task: impl Future<Output = ()> + Send + 'static) {
         let current = tracing::Span::current();
         let is_ours = current.metadata().is_some_and(|m| m.name() == MESSAGE_SPAN);
-        let span = if is_ours {
-            current
-        } else {
-            tracing::info_span!(MESSAGE_SPAN, msg.key = %hex::encode(&key.0[..6]))
-        };
+        let span = if is_ours { current } else { Self::span(key) };
         self.tasks.spawn(task.instrument(span));
+    }
+
+    /// Under which a message's log lines stand.
+    fn span(key: &Digest) -> tracing::Span {
+        tracing::info_span!(MESSAGE_SPAN, msg.key = %hex::encode(&key.0[..6]))
     }
 
     fn say(&self, reply: Reply) -> Said {

@@ -52,6 +52,16 @@ pub(super) enum Todo {
     Unregistered(Charge),
 }
 
+impl Todo {
+    /// Which message.
+    pub(super) fn key(&self) -> &Digest {
+        match self {
+            Self::Registered(waiting, _) => &waiting.key,
+            Self::Unregistered(charge) => &charge.key,
+        }
+    }
+}
+
 /// What a delivery found.
 pub(super) enum Entered {
     /// Its message is under way.
@@ -74,6 +84,13 @@ pub(super) struct Seat {
     desks: Arc<Desks>,
     pub(super) of: OpenId,
     pub(super) turn: Turn,
+}
+
+impl Open {
+    /// The desk of somebody who has a seat at it, which keeps it open.
+    fn desk(&mut self, of: &OpenId) -> &mut Desk {
+        self.desks.entry(of.clone()).or_default()
+    }
 }
 
 impl Desks {
@@ -191,9 +208,7 @@ impl Drop for Charge {
 
 impl Seat {
     fn with_desk<T>(&self, work: impl FnOnce(&mut Desk) -> T) -> T {
-        let mut open = self.desks.lock();
-        // It is there: this seat keeps it open.
-        work(open.desks.entry(self.of.clone()).or_default())
+        work(self.desks.lock().desk(&self.of))
     }
 
     /// Another place at this desk.
@@ -218,20 +233,22 @@ impl Seat {
         })
     }
 
-    /// Puts what the store says waits on the list, each message once; `charge` is of one of them. Returns
-    /// whether the caller is to see that it is handled: nobody is at it.
-    pub(super) fn note(&self, waiting: Vec<Waiting>, mut charge: Option<Charge>) -> bool {
-        let begin = self.with_desk(|desk| {
-            for waiting in waiting {
-                if desk.noted.insert(waiting.key) {
-                    let charge = charge.take_if(|charge| charge.key == waiting.key);
-                    desk.todo.push_back(Todo::Registered(waiting, charge));
-                }
-            }
-            desk.begin()
-        });
-        // Its end takes the lock.
-        drop(charge);
+    /// Puts what the store says waits on the list, each message once, with a charge if it was delivered
+    /// here. The caller may hand in its own. Returns whether it is to see that all is handled: nobody is
+    /// at it.
+    pub(super) fn note(&self, waiting: Vec<Waiting>, charge: Option<Charge>) -> bool {
+        let mut spare: Vec<Charge> = Vec::new();
+        let mut open = self.desks.lock();
+        for waiting in waiting {
+            let ticket = open.tickets.get(&waiting.key);
+            let ticket = ticket.map(|(ticket, _)| Arc::clone(ticket));
+            let charge = ticket.map(|ticket| self.desks.charge_in(&mut open, ticket));
+            spare.extend(open.desk(&self.of).put(waiting, charge));
+        }
+        let begin = open.desk(&self.of).begin();
+        drop(open);
+        // Last, so that no message is ever without. The end of a charge takes the lock.
+        drop((charge, spare));
         begin
     }
 
@@ -269,6 +286,27 @@ impl Seat {
 }
 
 impl Desk {
+    /// Puts a message on the list unless it was there before. Gives the charge back if there is no use for
+    /// it.
+    fn put(&mut self, waiting: Waiting, charge: Option<Charge>) -> Option<Charge> {
+        if self.noted.insert(waiting.key) {
+            self.todo.push_back(Todo::Registered(waiting, charge));
+            return None;
+        }
+        let listed = self.todo.iter_mut().find_map(|todo| match todo {
+            Todo::Registered(listed, charge) if listed.key == waiting.key => Some(charge),
+            _ => None,
+        });
+        match listed {
+            // It was delivered to another instance first, and now here.
+            Some(none @ None) => {
+                *none = charge;
+                None
+            }
+            _ => charge,
+        }
+    }
+
     fn begin(&mut self) -> bool {
         let begin = !self.is_running && !self.todo.is_empty();
         self.is_running |= begin;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tracing::Instrument as _;
 
 use super::compose::{compose, parts};
 use super::desk::{Charge, Seat, Todo};
@@ -36,6 +37,13 @@ struct Outcome {
     session: SessionChange,
 }
 
+/// What is to be written about a message.
+struct Entry {
+    handled: Handled,
+    /// It may have been written before, with this for `given`.
+    unseen: Option<bool>,
+}
+
 /// What is known of the conversation while a message of it is handled.
 enum Ledger {
     /// The store knows the message and we hold the conversation.
@@ -54,8 +62,13 @@ impl Inner {
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             while let Some(todo) = seat.next_to_do() {
-                let seeing_to = AssertUnwindSafe(self.see_to(&seat, todo, first.take()));
-                if seeing_to.catch_unwind().await.is_err() {
+                // The first message's is the task's own.
+                let span = match &first {
+                    Some(_) => tracing::Span::current(),
+                    None => Self::span(todo.key()),
+                };
+                let seeing_to = self.see_to(&seat, todo, first.take()).instrument(span);
+                if AssertUnwindSafe(seeing_to).catch_unwind().await.is_err() {
                     tracing::error!("the handling of a message panicked");
                 }
             }
@@ -147,7 +160,7 @@ impl Inner {
                 return match elsewhere {
                     Delivered::Done(said) => {
                         self.metrics.count_repeat("kept");
-                        charge.publish(self.decode(&said));
+                        self.publish_found(seat, &charge, &said).await;
                     }
                     _ => self.follow(seat, charge),
                 };
@@ -182,7 +195,7 @@ impl Inner {
                 }
             } else {
                 tokio::time::sleep(ASK_AGAIN_EVERY).await;
-                match self.deliver_to_store(seat, ticket).await {
+                match self.register_again(seat, ticket).await {
                     Ok(Delivered::Held(held)) => {
                         self.take_up(seat, held.waiting);
                         ctx.load_session(held.session);
@@ -254,6 +267,7 @@ impl Inner {
         };
         loop {
             let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept);
+            let mut unseen = None;
             if !handled.is_plain() && !is_away {
                 match self.finish_until_known(seat, &handled).await {
                     Ok(Finished::Written(next)) => {
@@ -274,6 +288,7 @@ impl Inner {
                     Err(error) => {
                         tracing::warn!(%error, "answering before the ledger is written");
                         is_away = true;
+                        unseen = Some(handled.given);
                     }
                 }
             }
@@ -285,7 +300,8 @@ impl Inner {
                     _ => handled.given = said.reply.is_silent(),
                 }
             }
-            return self.write_down(seat, charge, handled, is_away).await;
+            let entry = Entry { handled, unseen };
+            return self.write_down(seat, charge, entry, is_away).await;
         }
     }
 
@@ -379,7 +395,7 @@ impl Inner {
         let given = charge.publish(said) == Published::Carried || is_silent;
         if given != handled.given {
             // A delivery has come or gone while it was written.
-            self.note_given(seat, &charge, given).await;
+            self.note_given(seat, &charge.key, given).await;
             handled.given = given;
         }
         self.see_given(seat, charge, &handled);
@@ -391,11 +407,11 @@ impl Inner {
         self: &Arc<Self>,
         seat: &Seat,
         charge: Charge,
-        handled: Handled,
+        entry: Entry,
         is_away: bool,
     ) {
-        let error = match self.write_once(seat, &charge, &handled, is_away).await {
-            Ok(()) => return self.see_written(seat, charge, &handled),
+        let error = match self.write_once(seat, &charge, &entry, is_away).await {
+            Ok(()) => return self.see_written(seat, charge, &entry.handled),
             Err(error) => error,
         };
         tracing::warn!(%error, "a reply is kept in memory until the store takes it");
@@ -403,14 +419,14 @@ impl Inner {
         let key = charge.key;
         self.spawn(&key, async move {
             let give_up_at = Instant::now() + REMEMBER_FOR;
-            while let Err(error) = inner.write_once(&seat, &charge, &handled, true).await {
+            while let Err(error) = inner.write_once(&seat, &charge, &entry, true).await {
                 if Instant::now() >= give_up_at {
                     seat.forget(&key);
                     return tracing::error!(%error, "a reply was not written down: the store is away too long");
                 }
                 tokio::time::sleep(ASK_AGAIN_EVERY).await;
             }
-            inner.see_written(&seat, charge, &handled);
+            inner.see_written(&seat, charge, &entry.handled);
         });
     }
 
@@ -426,22 +442,24 @@ impl Inner {
     async fn write_once(
         self: &Arc<Self>,
         seat: &Seat,
-        ticket: &Ticket,
-        handled: &Handled,
+        ticket: &Arc<Ticket>,
+        entry: &Entry,
         is_away: bool,
     ) -> Result<(), StoreError> {
+        let handled = &entry.handled;
         if is_away {
-            match self.deliver_to_store(seat, ticket).await? {
+            match self.register_again(seat, ticket).await? {
                 Delivered::Held(held) => self.take_up(seat, held.waiting),
                 Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => {
-                    // It was written before, unseen; looking counted it as given.
-                    if !handled.given {
-                        self.note_given(seat, ticket, false).await;
+                    // It was written before. Whether it was given may have been noted since, elsewhere.
+                    if entry.unseen.is_some_and(|given| given != handled.given) {
+                        self.note_given(seat, &ticket.key, handled.given).await;
                     }
                     return Ok(());
                 }
                 Delivered::Done(_) | Delivered::Elsewhere { .. } => {
                     self.note_handled_twice();
+                    self.see_that_one_is_given(seat, ticket);
                     return Ok(());
                 }
                 Delivered::Full => return Err(StoreError::Unavailable("too much waits".into())),
@@ -453,7 +471,10 @@ impl Inner {
             .finish(&seat.of, handled, seat.turn, LEASE);
         match within(STORE_WITHIN, finishing).await? {
             Finished::Written(next) => self.take_up(seat, next),
-            Finished::Lost | Finished::KeptChanged(_) => self.note_handled_twice(),
+            Finished::Lost | Finished::KeptChanged(_) => {
+                self.note_handled_twice();
+                self.see_that_one_is_given(seat, ticket);
+            }
         }
         Ok(())
     }
@@ -461,6 +482,23 @@ impl Inner {
     fn note_handled_twice(&self) {
         self.metrics.count_repeat("twice");
         tracing::warn!("another instance has handled the message too");
+    }
+
+    /// Another instance has handled the message too, or is about to. If a delivery carries our answer, that
+    /// one's is not given as well.
+    fn see_that_one_is_given(self: &Arc<Self>, seat: &Seat, ticket: &Arc<Ticket>) {
+        let (inner, seat, ticket) = (Arc::clone(self), seat.beside(), Arc::clone(ticket));
+        let key = ticket.key;
+        self.spawn(&key, async move {
+            let noting = async {
+                while ticket.is_carried_in_time().await && Instant::now() < ticket.deliveries_end()
+                {
+                    inner.note_given(&seat, &key, true).await;
+                    tokio::time::sleep(RENEW_EVERY).await;
+                }
+            };
+            inner.closing.run_until_cancelled(noting).await;
+        });
     }
 }
 

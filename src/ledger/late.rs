@@ -42,7 +42,7 @@ impl Inner {
     async fn give_late(self: &Arc<Self>, seat: &Seat, charge: Charge) {
         let waiting = charge.is_carried_in_time();
         match self.closing.run_until_cancelled(waiting).await {
-            Some(true) => self.note_given(seat, &charge, true).await,
+            Some(true) => self.note_given(seat, &charge.key, true).await,
             Some(false) => {
                 self.keep_and_send(&seat.of, &charge.key).await;
             }

@@ -12,7 +12,7 @@ use super::handle::Standing;
 use super::ticket::{Published, Ticket};
 use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::customer_service;
-use crate::store::{Delivered, Delivery, StoreError};
+use crate::store::{Delivered, Delivery, Digest, StoreError};
 
 /// When a message that another instance handles is looked at first, and at the longest after each look:
 /// what has taken long will take longer.
@@ -66,7 +66,7 @@ impl Inner {
             }
             Ok(Delivered::Done(said)) => {
                 self.metrics.count_repeat("kept");
-                charge.publish(self.decode(&said));
+                self.publish_found(seat, &charge, &said).await;
                 (false, None)
             }
             Ok(Delivered::Full) => {
@@ -81,7 +81,22 @@ impl Inner {
         }
     }
 
-    pub(super) async fn deliver_to_store(
+    /// Registers a message that the store may know or not, since it was away. That is no delivery, and does
+    /// not count as one if it does.
+    pub(super) async fn register_again(
+        &self,
+        seat: &Seat,
+        ticket: &Ticket,
+    ) -> Result<Delivered, StoreError> {
+        let store = &self.services.store;
+        let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
+        match within(STORE_WITHIN, look).await? {
+            Delivered::Elsewhere { deliveries: 0, .. } => self.deliver_to_store(seat, ticket).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn deliver_to_store(
         &self,
         seat: &Seat,
         ticket: &Ticket,
@@ -146,17 +161,17 @@ impl Inner {
         None
     }
 
-    /// Hands on a reply that a look has found. Whoever made it sends it on its further way unless a delivery
-    /// carries it, here or elsewhere.
+    /// Hands on a reply that the store has. Whoever made it sends it on its further way unless it was noted
+    /// by then that a delivery carries it.
     pub(super) async fn publish_found(&self, seat: &Seat, ticket: &Ticket, said: &[u8]) {
         if ticket.publish(self.decode(said)) == Published::Carried {
-            self.note_given(seat, ticket, true).await;
+            self.note_given(seat, &ticket.key, true).await;
         }
     }
 
-    pub(super) async fn note_given(&self, seat: &Seat, ticket: &Ticket, given: bool) {
+    pub(super) async fn note_given(&self, seat: &Seat, key: &Digest, given: bool) {
         let store = &self.services.store;
-        let noting = store.mark_given(&seat.of, &ticket.key, given);
+        let noting = store.mark_given(&seat.of, key, given);
         if let Err(error) = within(STORE_WITHIN, noting).await {
             tracing::debug!(%error, "whether a reply was given was not noted");
         }

@@ -15,6 +15,8 @@ use crate::wechat::Message;
 
 /// Every answer is sent this soon after its delivery: the platform hangs up at 5 s.
 const ANSWER_WITHIN: Duration = Duration::from_millis(4_400);
+/// After this long the platform may have hung up, which a process that stood still does not know yet.
+const LISTENS_FOR: Duration = Duration::from_millis(4_900);
 /// A delivery that is to get no answer is held this long: past the platform's own deadline.
 const HOLD_FOR: Duration = Duration::from_millis(5_600);
 /// The platform's deadline, and so the time between two deliveries.
@@ -146,7 +148,7 @@ impl Ticket {
                 published = Published::Already;
                 return;
             }
-            if progress.carriers > 0 {
+            if progress.has_listener() {
                 progress.is_carried = true;
                 published = Published::Carried;
             } else if progress.is_over() {
@@ -180,10 +182,15 @@ impl Ticket {
         });
     }
 
+    /// When no delivery comes any more.
+    pub(super) fn deliveries_end(&self) -> Instant {
+        self.progress.borrow().first_seen + DELIVERIES_END
+    }
+
     /// Waits until a delivery carries the published reply. Returns whether one did before the last had
     /// to be over.
     pub(super) async fn is_carried_in_time(&self) -> bool {
-        let until = self.progress.borrow().first_seen + DELIVERIES_END;
+        let until = self.deliveries_end();
         let mut receiver = self.progress.subscribe();
         let carried = receiver.wait_for(|progress| progress.is_carried);
         tokio::time::timeout_at(until.into(), carried).await.is_ok()
@@ -207,8 +214,13 @@ impl Progress {
             .max(u32::try_from(by_time).unwrap_or(u32::MAX))
     }
 
+    /// Whether a delivery waits at whose other end the platform still listens.
+    fn has_listener(&self) -> bool {
+        self.carriers > 0 && self.arrived.elapsed() < LISTENS_FOR
+    }
+
     fn is_over(&self) -> bool {
-        self.carriers == 0 && (self.is_over || self.first_seen.elapsed() >= DELIVERIES_END)
+        !self.has_listener() && (self.is_over || self.first_seen.elapsed() >= DELIVERIES_END)
     }
 }
 
@@ -246,6 +258,7 @@ impl Carrier {
         self.ticket.progress.send_if_modified(|progress| {
             progress.carriers -= 1;
             waited = match &progress.state {
+                State::Said(_) if self.arrived.elapsed() >= LISTENS_FOR => Waited::Held,
                 State::Said(said) => Waited::Said(said.clone()),
                 State::Busy => Waited::Busy,
                 State::Abandoned => Waited::Abandoned,

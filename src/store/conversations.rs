@@ -104,7 +104,8 @@ pub enum Delivered {
         /// Since the first delivery.
         first_seen: Duration,
     },
-    /// It was handled; the reply as it was stored. If this is a delivery, it counts as given from now on.
+    /// It was handled; the reply as it was stored. Who gives it notes that, by
+    /// [`mark_given`](ConversationStore::mark_given).
     Done(Vec<u8>),
     /// Too many messages of this user wait: nothing was stored.
     Full,
@@ -236,8 +237,8 @@ pub trait ConversationStore: Send + Sync {
         lease: Duration,
     ) -> Result<Delivered, StoreError>;
 
-    /// Looks again at a message that was delivered. As [`deliver`](Self::deliver), but counts nothing, nor
-    /// does a reply count as given. A message that is not known is `Elsewhere` with no deliveries.
+    /// Looks again at a message that was delivered. As [`deliver`](Self::deliver), but counts nothing. A
+    /// message that is not known is `Elsewhere` with no deliveries.
     async fn look(
         &self,
         of: &OpenId,

@@ -84,9 +84,12 @@ pub(crate) fn bot(journal: Journal) -> Bot {
                 return Ok(Reply::None);
             };
             let tag = tag_of(&text).unwrap_or_default();
+            // In the log too, where the message's key stands beside it.
+            tracing::info!("begins #{tag}");
             journal.note("begun", tag);
             let said = obey(&ctx, &text, tag).await;
             journal.note("ended", tag);
+            tracing::info!("ends #{tag}");
             said.map(Reply::Text)
         }
     })
@@ -336,7 +339,7 @@ impl Cluster {
         let (secret, key) = ("0".repeat(32), "42".repeat(32));
         let mut settings = vec![
             (JOURNAL, journal),
-            ("RUST_LOG", "info"),
+            ("RUST_LOG", "info,offiaccount::ledger=debug"),
             ("WECHAT_APPID", APPID),
             ("WECHAT_APPSECRET", &secret),
             ("WECHAT_TOKEN", TOKEN),

@@ -38,7 +38,7 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Mongo {
-    /// A delivery. One round trip if the message is new, and if its reply was given.
+    /// A delivery. One round trip if the message is new, and if it has its reply.
     pub(super) async fn arrive(
         &self,
         arrival: &Arrival<'_>,
@@ -53,7 +53,7 @@ impl Mongo {
                 return Err(StoreError::Unusable("an upsert returned nothing".into()));
             };
             if let Some(done) = found.done(key) {
-                if done.is_open() || found.is_ungiven(key) {
+                if done.is_open() {
                     return self.arrive_again(arrival, Some(delivery)).await;
                 }
                 return Ok(done.delivered(found.now));
@@ -152,7 +152,6 @@ impl Arrival<'_> {
             "waiting.key": 1,
             "waiting.seen": 1,
             key.entry_path(): 1,
-            "ungiven.key": 1,
             "session": 1,
             "kept": 1,
             "moved": 1,
@@ -184,15 +183,13 @@ impl Arrival<'_> {
         added
     }
 
-    /// Takes the conversation if the message waits and it is free. If it `is_delivery`, counts it, and notes
-    /// that the reply is given if there is one.
+    /// Takes the conversation if the message waits and it is free. Counts a delivery if it `is_delivery`.
     fn again(&self, is_delivery: bool) -> Change {
         let key = &self.key;
-        let mut given = Document::new();
+        let mut again = Document::new();
         let mut waits = vec![when(self.is_free(), take_turn(self.turn, self.lease))];
         if is_delivery {
-            given.insert("ungiven", key.without("$ungiven"));
-            given.insert("done", key.among_done(self.counted(&key.entry())));
+            again.insert("done", key.among_done(self.counted(&key.entry())));
             let is_it = doc! { "$eq": ["$$this.key", key] };
             let counted = doc! { "$cond": [is_it, self.counted("$$this"), "$$this"] };
             let counted = doc! { "$map": { "input": "$waiting", "in": counted } };
@@ -201,7 +198,7 @@ impl Arrival<'_> {
         let update = doc! {
             "$switch": {
                 "branches": [
-                    { "case": key.is_done(), "then": given },
+                    { "case": key.is_done(), "then": again },
                     { "case": key.waits(), "then": { "$mergeObjects": waits } },
                 ],
                 "default": {},

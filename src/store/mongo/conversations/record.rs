@@ -297,12 +297,6 @@ impl Found {
         (done.seen.since_first(self.now) < REMEMBER_MESSAGES).then_some(done)
     }
 
-    /// Whether no delivery has carried its reply.
-    pub(super) fn is_ungiven(&self, key: &Key) -> bool {
-        let mut ungiven = self.ungiven.iter().flatten();
-        ungiven.any(|ungiven| ungiven.key == key.0)
-    }
-
     /// The message, if it waits.
     pub(super) fn waiting(&self, key: &Key) -> Option<&FoundWaiting> {
         let mut waiting = self.waiting.iter().flatten();

@@ -204,13 +204,6 @@ pub(super) fn answer(db: &Connection, entry: i64, reply: &[u8]) -> rusqlite::Res
     Ok(answered == 1)
 }
 
-/// A delivery that is being answered carries the reply.
-pub(super) fn give(db: &Connection, entry: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE ledger SET given = ?2 WHERE id = ?1 AND given = ?3")?
-        .execute((entry, GIVEN, NOT_GIVEN))
-        .map(drop)
-}
-
 pub(super) fn mark_given(
     db: &Connection,
     conversation: i64,

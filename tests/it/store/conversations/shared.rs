@@ -160,6 +160,7 @@ async fn a_reply_that_nobody_was_given_is_overdue_some_seconds_after_the_deliver
     alice.finish(&handled(6)).await;
     assert_eq!(alice.take_overdue().await, Overdue::default());
     assert_eq!(bob.deliver(1).await, Delivered::Done(reply(1)));
+    bob.mark_given(1, true).await;
     assert_eq!(store.overdue(10).await, Ok(vec![]));
 }
 
@@ -399,6 +400,7 @@ async fn a_message_that_was_moved_is_still_answered_from_outside() {
     assert_eq!(alice.deliver_for(&old(7), LONG).await, done);
     let from_outside = Delivered::Done(b"from outside".to_vec());
     assert_eq!(alice.deliver(8).await, from_outside);
+    alice.mark_given(8, true).await;
 
     // A delivery has not carried its reply after all: also that can be said late.
     behind.age(MINUTE * 10).await;
