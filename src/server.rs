@@ -43,6 +43,8 @@ const MAX_REQUESTS: usize = 8_192;
 const ACCEPT_FOR: Duration = Duration::from_secs(1);
 /// And no longer than this, however many come.
 const EMPTY_WITHIN: Duration = Duration::from_secs(2);
+/// A connection that was just made gets this long to send its request, before it is closed for a stop.
+const FIRST_WITHIN: Duration = Duration::from_millis(250);
 /// After the signal, what is still under way is answered 503.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_500);
 /// After the signal, what is still open is cut off.
@@ -97,7 +99,9 @@ pub(crate) async fn serve<E>(
     let mut accept = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
         Ok((stream, peer)) => {
             next_id += 1;
-            tasks.spawn(Arc::clone(&server).connection(next_id, stream, peer));
+            // Entered before the task runs: a stop must find it.
+            let connection = server.enter(next_id);
+            tasks.spawn(Arc::clone(&server).connection(next_id, connection, stream, peer));
             true
         }
         Err(error) => {
@@ -125,7 +129,15 @@ pub(crate) async fn serve<E>(
             () = &mut accept_until => break,
         }
     }
-    drop(listener);
+    // What the system has taken by now and nobody has told us of: it would be reset.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            accept(stream.map(|stream| (stream, peer)));
+        }
+    }
     server.each_connection(|connection| connection.finish.notify_one());
     tasks.close();
     let ended_by = async |after| {
@@ -187,12 +199,14 @@ struct Connection {
     cut: Notify,
 }
 
-/// A request's head is awaited or arriving.
-const HEAD: u8 = 0;
+/// Nothing has arrived yet.
+const FRESH: u8 = 0;
+/// A request's head is arriving.
+const HEAD: u8 = 1;
 /// A request is being answered.
-const BUSY: u8 = 1;
+const BUSY: u8 = 2;
 /// Between two requests.
-const IDLE: u8 = 2;
+const IDLE: u8 = 3;
 
 impl Connection {
     fn enter(&self, phase: u8, started: Instant) {
@@ -203,7 +217,7 @@ impl Connection {
 
     fn is_overdue(&self, started: Instant) -> bool {
         let limit = match self.phase.load(Ordering::Relaxed) {
-            HEAD => HEAD_WITHIN,
+            FRESH | HEAD => HEAD_WITHIN,
             IDLE => IDLE_FOR,
             _ => return false,
         };
@@ -217,6 +231,14 @@ impl<E> Server<E> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, id: u64) -> Arc<Connection> {
+        let connection = Arc::new(Connection::default());
+        connection.enter(FRESH, self.started);
+        self.lock().insert(id, Arc::clone(&connection));
+        self.load.connections.inc();
+        connection
     }
 
     fn each_connection(&self, act: impl Fn(&Connection)) {
@@ -237,14 +259,16 @@ impl<E> Server<E> {
 }
 
 impl<E: Endpoint<Output = poem::Response>> Server<E> {
-    async fn connection(self: Arc<Self>, id: u64, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(
+        self: Arc<Self>,
+        id: u64,
+        connection: Arc<Connection>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) {
         // Small answers must not wait for an acknowledgement. Where the option fails, they do.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().unwrap_or(peer);
-        let connection = Arc::new(Connection::default());
-        connection.enter(HEAD, self.started);
-        self.lock().insert(id, Arc::clone(&connection));
-        self.load.connections.inc();
 
         let service = hyper::service::service_fn({
             let (server, connection) = (&self, &connection);
@@ -274,7 +298,16 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 // A client that broke the protocol or went away is no news.
                 _ = &mut serving => break,
                 () = connection.cut.notified() => break,
-                () = connection.finish.notified() => serving.as_mut().graceful_shutdown(),
+                () = connection.finish.notified() => {
+                    if connection.phase.load(Ordering::Relaxed) == FRESH {
+                        // Its request is on its way: closed now, it would be reset.
+                        let arriving = tokio::time::timeout(FIRST_WITHIN, &mut serving);
+                        if arriving.await.is_ok() {
+                            break;
+                        }
+                    }
+                    serving.as_mut().graceful_shutdown();
+                }
             }
         }
         self.load.connections.dec();
@@ -348,8 +381,12 @@ impl AsyncRead for WatchedStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() && self.connection.phase.load(Ordering::Relaxed) == IDLE {
+        let phase = self.connection.phase.load(Ordering::Relaxed);
+        if polled.is_ready() && phase == IDLE {
             self.connection.enter(HEAD, self.started);
+        } else if polled.is_ready() && phase == FRESH {
+            // Its time runs from the connection on.
+            self.connection.phase.store(HEAD, Ordering::Relaxed);
         }
         polled
     }

@@ -11,6 +11,61 @@ use prometheus::{
 
 use crate::api::ApiError;
 use crate::server::Load;
+use crate::token::Kind;
+
+/// What [`MessageMetrics::count_delivery`] counts.
+const ANSWERS: &[&str] = &["reply", "success", "thinking", "held", "abandoned", "shed"];
+/// What [`MessageMetrics::count_repeat`] counts.
+const FOUND: &[&str] = &["joined", "kept", "twice"];
+/// What [`MessageMetrics::count_late`] counts.
+const STEPS: &[&str] = &["customer_service", "kept", "given", "dropped"];
+/// What [`MessageMetrics::count_refused`] counts.
+const REFUSALS: &[&str] = &[
+    "query",
+    "signature",
+    "stale",
+    "not_encrypted",
+    "encrypted",
+    "decryption",
+    "envelope",
+    "replay",
+    "malformed",
+];
+/// What [`CustomerServiceMetrics::count`] counts.
+const SENDINGS: &[&str] = &[
+    "sent",
+    "refused_window",
+    "refused_count",
+    "not_allowed",
+    "unsendable",
+    "failed",
+    "unclear",
+];
+/// What [`ForwardMetrics::count_call`] counts: three kinds of answers, then the failures.
+const FORWARDED: &[&str] = &[
+    "reply",
+    "nothing",
+    "later",
+    "unreachable",
+    "unavailable",
+    "crowded",
+    "timeout",
+    "tls",
+    "broken",
+    "redirect",
+    "loop",
+    "status",
+    "too_large",
+    "not_json",
+    "bad_json",
+    "bad_reply",
+];
+/// What [`ForwardMetrics::count_retry`] and [`ForwardMetrics::count_dead_letter`] count.
+const FORWARD_FAILURES: &[&str] = FORWARDED.split_at(3).1;
+/// What [`CredentialMetrics::count_refresh`] and [`RuleMetrics::count_reload`] count.
+const RENEWALS: &[&str] = &["ok", "failed"];
+/// What [`AuditMetrics::count`] counts.
+const ENTRIES: &[&str] = &["written", "lost"];
 
 /// All metrics of one application.
 #[derive(Clone, Debug)]
@@ -89,15 +144,53 @@ impl Metrics {
     }
 }
 
+/// A counter with one label, whose values are all known. Each is there from the start, at zero: of a
+/// series that begins with its first count Prometheus sees no increase, and an alarm would miss it.
+#[derive(Clone, Debug)]
+struct Words {
+    counter: IntCounterVec,
+    known: &'static [&'static str],
+}
+
+impl Words {
+    fn register(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        label: &str,
+        known: &'static [&'static str],
+    ) -> prometheus::Result<Self> {
+        let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        for word in known {
+            counter.with_label_values(&[word]);
+        }
+        registry.register(Box::new(counter.clone()))?;
+        Ok(Self { counter, known })
+    }
+
+    fn count(&self, word: &str) {
+        self.count_many(word, 1);
+    }
+
+    fn count_many(&self, word: &str, times: u64) {
+        debug_assert!(
+            self.known.contains(&word),
+            "{word} is not in {:?}",
+            self.known
+        );
+        self.counter.with_label_values(&[word]).inc_by(times);
+    }
+}
+
 /// How messages end.
 #[derive(Clone, Debug)]
 pub struct MessageMetrics {
     handled: IntCounterVec,
     seconds: HistogramVec,
-    deliveries: IntCounterVec,
-    repeats: IntCounterVec,
-    late: IntCounterVec,
-    refused: IntCounterVec,
+    deliveries: Words,
+    repeats: Words,
+    late: Words,
+    refused: Words,
     panics: IntCounter,
     in_progress: IntGaugeVec,
 }
@@ -122,33 +215,33 @@ impl MessageMetrics {
                 ]),
                 &["kind"],
             )?,
-            deliveries: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_deliveries_total",
-                    "Deliveries, by what each was answered.",
-                ),
-                &["answer"],
+            deliveries: Words::register(
+                registry,
+                "offiaccount_deliveries_total",
+                "Deliveries, by what each was answered.",
+                "answer",
+                ANSWERS,
             )?,
-            repeats: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_deliveries_repeated_total",
-                    "Deliveries of a message that was delivered before, by what they found.",
-                ),
-                &["found"],
+            repeats: Words::register(
+                registry,
+                "offiaccount_deliveries_repeated_total",
+                "Deliveries of a message that was delivered before, by what they found.",
+                "found",
+                FOUND,
             )?,
-            late: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_late_answers_total",
-                    "Answers that no delivery of their message carried, by the step that they took.",
-                ),
-                &["step"],
+            late: Words::register(
+                registry,
+                "offiaccount_late_answers_total",
+                "Answers that no delivery of their message carried, by the step that they took.",
+                "step",
+                STEPS,
             )?,
-            refused: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_deliveries_refused_total",
-                    "Deliveries refused before any handling, by cause.",
-                ),
-                &["cause"],
+            refused: Words::register(
+                registry,
+                "offiaccount_deliveries_refused_total",
+                "Deliveries refused before any handling, by cause.",
+                "cause",
+                REFUSALS,
             )?,
             panics: IntCounter::new(
                 "offiaccount_handler_panics_total",
@@ -164,10 +257,6 @@ impl MessageMetrics {
         };
         registry.register(Box::new(this.handled.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
-        registry.register(Box::new(this.deliveries.clone()))?;
-        registry.register(Box::new(this.repeats.clone()))?;
-        registry.register(Box::new(this.late.clone()))?;
-        registry.register(Box::new(this.refused.clone()))?;
         registry.register(Box::new(this.panics.clone()))?;
         registry.register(Box::new(this.in_progress.clone()))?;
         Ok(this)
@@ -184,23 +273,23 @@ impl MessageMetrics {
     /// Counts a delivery by its answer: `reply`, `success`, `thinking`, `held` for none, so that the
     /// platform delivers again, `abandoned` for 503 as no reply comes from here, `shed` for too many.
     pub fn count_delivery(&self, answer: &'static str) {
-        self.deliveries.with_label_values(&[answer]).inc();
+        self.deliveries.count(answer);
     }
 
     /// Counts a delivery that was not the message's first: it `joined` the running handler, or got the
     /// `kept` reply.
     pub fn count_repeat(&self, how: &'static str) {
-        self.repeats.with_label_values(&[how]).inc();
+        self.repeats.count(how);
     }
 
     /// Counts an answer that no delivery of its message carried, by the step that it took.
     pub fn count_late(&self, step: &'static str) {
-        self.late.with_label_values(&[step]).inc();
+        self.late.count(step);
     }
 
     /// Counts a delivery that was refused.
     pub fn count_refused(&self, cause: &'static str) {
-        self.refused.with_label_values(&[cause]).inc();
+        self.refused.count(cause);
     }
 
     /// Counts a handler's panic.
@@ -222,26 +311,25 @@ impl MessageMetrics {
 /// Customer-service messages.
 #[derive(Clone, Debug)]
 pub struct CustomerServiceMetrics {
-    messages: IntCounterVec,
+    messages: Words,
 }
 
 impl CustomerServiceMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let messages = IntCounterVec::new(
-            Opts::new(
-                "offiaccount_customer_service_messages_total",
-                "Customer-service messages, by outcome. Refused and not allowed: mostly before any call.",
-            ),
-            &["outcome"],
+        let messages = Words::register(
+            registry,
+            "offiaccount_customer_service_messages_total",
+            "Customer-service messages, by outcome. Refused and not allowed: mostly before any call.",
+            "outcome",
+            SENDINGS,
         )?;
-        registry.register(Box::new(messages.clone()))?;
         Ok(Self { messages })
     }
 
     /// Counts a message: `sent`; `refused_window` or `refused_count` by the user's windows,
     /// `not_allowed` to the account, `unsendable` by its kind; `failed`, or `unclear` without an answer.
     pub fn count(&self, outcome: &'static str) {
-        self.messages.with_label_values(&[outcome]).inc();
+        self.messages.count(outcome);
     }
 }
 
@@ -249,7 +337,7 @@ impl CustomerServiceMetrics {
 #[derive(Clone, Debug)]
 pub struct RuleMetrics {
     fits: IntCounterVec,
-    reloads: IntCounterVec,
+    reloads: Words,
 }
 
 impl RuleMetrics {
@@ -262,16 +350,15 @@ impl RuleMetrics {
                 ),
                 &["rule"],
             )?,
-            reloads: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_rules_reloads_total",
-                    "Changes of the file of rules: ok, or failed and the last good rules stayed.",
-                ),
-                &["outcome"],
+            reloads: Words::register(
+                registry,
+                "offiaccount_rules_reloads_total",
+                "Changes of the file of rules: ok, or failed and the last good rules stayed.",
+                "outcome",
+                RENEWALS,
             )?,
         };
         registry.register(Box::new(this.fits.clone()))?;
-        registry.register(Box::new(this.reloads.clone()))?;
         Ok(this)
     }
 
@@ -288,7 +375,7 @@ impl RuleMetrics {
 
     /// Counts a change of the file: `ok` or `failed`.
     pub fn count_reload(&self, outcome: &'static str) {
-        self.reloads.with_label_values(&[outcome]).inc();
+        self.reloads.count(outcome);
     }
 }
 
@@ -345,35 +432,35 @@ impl ApiMetrics {
 /// Calls to `FORWARD_URL`.
 #[derive(Clone, Debug)]
 pub struct ForwardMetrics {
-    calls: IntCounterVec,
-    retries: IntCounterVec,
-    dead_letters: IntCounterVec,
+    calls: Words,
+    retries: Words,
+    dead_letters: Words,
     seconds: Histogram,
 }
 
 impl ForwardMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
-            calls: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_forward_calls_total",
-                    "Messages forwarded, by outcome: reply, nothing, later, or the cause of a failure.",
-                ),
-                &["outcome"],
+            calls: Words::register(
+                registry,
+                "offiaccount_forward_calls_total",
+                "Messages forwarded, by outcome: reply, nothing, later, or the cause of a failure.",
+                "outcome",
+                FORWARDED,
             )?,
-            retries: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_forward_retries_total",
-                    "Tries of a call that were followed by another, by cause.",
-                ),
-                &["cause"],
+            retries: Words::register(
+                registry,
+                "offiaccount_forward_retries_total",
+                "Tries of a call that were followed by another, by cause.",
+                "cause",
+                FORWARD_FAILURES,
             )?,
-            dead_letters: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_dead_letters_total",
-                    "Messages that were forwarded in vain, by cause.",
-                ),
-                &["cause"],
+            dead_letters: Words::register(
+                registry,
+                "offiaccount_dead_letters_total",
+                "Messages that were forwarded in vain, by cause.",
+                "cause",
+                FORWARD_FAILURES,
             )?,
             seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -385,27 +472,24 @@ impl ForwardMetrics {
                 ]),
             )?,
         };
-        registry.register(Box::new(this.calls.clone()))?;
-        registry.register(Box::new(this.retries.clone()))?;
-        registry.register(Box::new(this.dead_letters.clone()))?;
         registry.register(Box::new(this.seconds.clone()))?;
         Ok(this)
     }
 
     /// Counts a call that ended, by the word of its answer or its failure.
     pub fn count_call(&self, outcome: &'static str, elapsed: Duration) {
-        self.calls.with_label_values(&[outcome]).inc();
+        self.calls.count(outcome);
         self.seconds.observe(elapsed.as_secs_f64());
     }
 
     /// Counts a try that another follows.
     pub fn count_retry(&self, cause: &'static str) {
-        self.retries.with_label_values(&[cause]).inc();
+        self.retries.count(cause);
     }
 
     /// Counts a message that was forwarded in vain.
     pub fn count_dead_letter(&self, cause: &'static str) {
-        self.dead_letters.with_label_values(&[cause]).inc();
+        self.dead_letters.count(cause);
     }
 }
 
@@ -442,6 +526,11 @@ impl CredentialMetrics {
                 &["credential"],
             )?,
         };
+        for kind in Kind::ALL {
+            for outcome in RENEWALS {
+                this.refreshes.with_label_values(&[kind.name(), outcome]);
+            }
+        }
         registry.register(Box::new(this.refreshes.clone()))?;
         registry.register(Box::new(this.expires_in.clone()))?;
         registry.register(Box::new(this.age.clone()))?;
@@ -469,35 +558,32 @@ impl CredentialMetrics {
 /// The audit list.
 #[derive(Clone, Debug)]
 pub struct AuditMetrics {
-    uses: IntCounterVec,
+    uses: Words,
     failures: IntCounter,
 }
 
 impl AuditMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let this = Self {
-            uses: IntCounterVec::new(
-                Opts::new(
-                    "offiaccount_audit_uses_total",
-                    "Uses of the management routes, by what became of their audit entry: written or lost.",
-                ),
-                &["outcome"],
+            uses: Words::register(
+                registry,
+                "offiaccount_audit_uses_total",
+                "Uses of the management routes, by what became of their audit entry: written or lost.",
+                "outcome",
+                ENTRIES,
             )?,
             failures: IntCounter::new(
                 "offiaccount_audit_write_failures_total",
                 "Tries to write audit entries that failed; they are tried again.",
             )?,
         };
-        // An alarm needs a zero to rise from.
-        this.uses.with_label_values(&["lost"]);
-        registry.register(Box::new(this.uses.clone()))?;
         registry.register(Box::new(this.failures.clone()))?;
         Ok(this)
     }
 
     /// Counts uses whose entry was `written` or `lost`.
     pub fn count(&self, outcome: &'static str, uses: u64) {
-        self.uses.with_label_values(&[outcome]).inc_by(uses);
+        self.uses.count_many(outcome, uses);
     }
 
     /// Counts a write that failed.

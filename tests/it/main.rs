@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod clients;
 mod customer_service;
+mod deploy;
 mod foreign;
 mod forward;
 mod helpers;

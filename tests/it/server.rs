@@ -442,8 +442,9 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         }
     }
     for (series, count) in &samples {
-        if let Some((family, labels)) = series.split_once("_count") {
-            let labels = labels.trim_matches(['{', '}']);
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        if let Some(family) = name.strip_suffix("_count") {
+            let labels = labels.trim_end_matches('}');
             let comma = if labels.is_empty() { "" } else { "," };
             let all = format!("{family}_bucket{{{labels}{comma}le=\"+Inf\"}}");
             assert_eq!(samples.get(&all), Some(count), "{all}");
@@ -765,6 +766,29 @@ async fn ctrl_c_ends_it_as_sigterm_does() {
         took < Duration::from_secs(3),
         "with nothing to do: {took:?}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_made_in_the_last_moment_of_a_drain_is_still_answered() {
+    let mut world = World::start().await;
+    world.app.stop.cancel();
+    let mut last = connect(&world.app.url).await;
+    let mut pace = tokio::time::interval(Duration::from_millis(5));
+    while let Ok(stream) = TcpStream::connect(world.app.addr).await {
+        last = stream;
+        pace.tick().await;
+    }
+    // The door is closed, and its request only sets out.
+    last.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // One that says nothing holds nobody up.
+    let began = Instant::now();
+    world.app.stopped().await;
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]

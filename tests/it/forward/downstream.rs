@@ -127,6 +127,12 @@ impl Downstream {
         .await
     }
 
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        let address = self.url.trim_start_matches("http://");
+        address.trim_end_matches("/bot").to_owned()
+    }
+
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
