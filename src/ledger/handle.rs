@@ -305,20 +305,22 @@ impl Inner {
         }
     }
 
-    /// Writes down how a message was handled. An answer in which kept ones stand waits until that is known
-    /// to have happened: else they might be given twice, or not at all.
+    /// Writes down how a message was handled, where more than its own entry depends on it. The answer, and
+    /// the user's next message, wait until that is known to have happened: else a kept answer might be
+    /// given twice or not at all, and the next message would find the session of before.
     async fn finish_until_known(
         &self,
         seat: &Seat,
         handled: &Handled,
     ) -> Result<Finished, StoreError> {
+        let give_up_at = Instant::now() + REMEMBER_FOR;
         loop {
             let finishing = self
                 .services
                 .store
                 .finish(&seat.of, handled, seat.turn, LEASE);
             match within(STORE_WITHIN, finishing).await {
-                Err(error) if !handled.taken.is_empty() => {
+                Err(error) if Instant::now() < give_up_at => {
                     tracing::debug!(%error, "an answer waits for the ledger");
                     tokio::time::sleep(ASK_AGAIN_EVERY).await;
                 }

@@ -115,8 +115,8 @@ async fn is_answered_once(cluster: &Cluster, number: usize, takes: u64, may_send
             );
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        // It is written down and, where the account may not send, that was tried.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // No delivery can come any more, and it is kept; where the account may not send, that was tried.
+        tokio::time::sleep(Duration::from_secs(6)).await;
     }
     cluster.phones.write(&fan, &format!("wait 0 #{next}")).await;
     cluster.phones.write(&fan, &format!("wait 0 #{last}")).await;

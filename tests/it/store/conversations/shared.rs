@@ -1,10 +1,9 @@
 //! What only MongoDB can show: what time does to a document, and what becomes of an operation whose answer
 //! is lost.
 
-use std::sync::atomic::AtomicBool;
-
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::{Collection, Database};
+use offiaccount::store::DeadLetter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -496,7 +495,8 @@ async fn the_largest_messages_fit_into_the_document() {
 /// the connection breaks.
 struct Lossy {
     url: String,
-    loses: Arc<AtomicBool>,
+    /// Of how many writes from now on the last one loses its answer.
+    loses: Arc<AtomicU32>,
 }
 
 impl Lossy {
@@ -504,7 +504,7 @@ impl Lossy {
         let (host, database) = place.url["mongodb://".len()..].split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("mongodb://{}/{database}", listener.local_addr().unwrap());
-        let (host, loses) = (host.to_owned(), Arc::new(AtomicBool::new(false)));
+        let (host, loses) = (host.to_owned(), Arc::new(AtomicU32::new(0)));
         let armed = loses.clone();
         tokio::spawn(async move {
             loop {
@@ -518,15 +518,20 @@ impl Lossy {
 
     /// Runs one operation that loses its answer, and is sent again then.
     async fn once<T>(&self, operation: impl Future<Output = T>) -> T {
-        self.loses.store(true, Ordering::SeqCst);
+        self.in_step(1, operation).await
+    }
+
+    /// Runs an operation of several steps; this one loses its answer.
+    async fn in_step<T>(&self, step: u32, operation: impl Future<Output = T>) -> T {
+        self.loses.store(step, Ordering::SeqCst);
         let outcome = operation.await;
-        assert!(!self.loses.load(Ordering::SeqCst), "nothing was lost");
+        assert_eq!(self.loses.load(Ordering::SeqCst), 0, "nothing was lost");
         outcome
     }
 }
 
 /// Passes on what either side says, until the answer to a write is to be lost.
-async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicBool>) {
+async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicU32>) {
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut is_lost = false;
     loop {
@@ -535,7 +540,9 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicBoo
                 let Ok(1..) = read else { return };
                 let asked = &asked[..read.unwrap()];
                 let is_write = asked.windows(13).any(|part| part == b"findAndModify");
-                is_lost |= is_write && loses.swap(false, Ordering::SeqCst);
+                let one_less = |left: u32| left.checked_sub(u32::from(is_write));
+                let left = loses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+                is_lost |= is_write && left == Ok(1);
                 server.write_all(asked).await.unwrap();
             }
             read = server.read(&mut answered) => {
@@ -558,8 +565,10 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
 
     let found = hold(lossy.once(alice.deliver(1)).await);
     assert_eq!((found.waiting.len(), found.waiting[0].deliveries), (1, 1));
-    let found = hold(lossy.once(alice.deliver(1)).await);
-    assert_eq!(found.waiting[0].deliveries, 2);
+    for (step, deliveries) in [(1, 2), (2, 3)] {
+        let found = hold(lossy.in_step(step, alice.deliver(1)).await);
+        assert_eq!(found.waiting[0].deliveries, deliveries);
+    }
     assert_eq!(elsewhere(another.deliver(2).await), 1);
     let found = lossy
         .once(alice.finish(&handled_keeping(1, &["a", "b"])))
@@ -592,7 +601,7 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
         lossy.once(alice.finish(&take)).await,
         Finished::Written(vec![])
     );
-    assert_eq!(elsewhere(lossy.once(alice.deliver(3)).await), 2);
+    assert_eq!(elsewhere(lossy.in_step(2, alice.deliver(3)).await), 2);
     let answered = lossy.once(alice.answer(3, b"from outside")).await;
     assert!(matches!(answered, Answered::Taken { .. }), "{answered:?}");
     assert_eq!(alice.answer(3, b"from outside").await, Answered::Already);
@@ -603,6 +612,22 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
     let held = taken.held.unwrap();
     assert_eq!(numbers(&held.waiting), [4]);
     assert_eq!(replies(&held.kept), ["reply 2"]);
+
+    let letter = DeadLetter {
+        id: "m1".into(),
+        open_id: alice.of.clone(),
+        message: xml(1),
+        reason: "refused".into(),
+        age: Duration::ZERO,
+    };
+    for step in [1, 2] {
+        let added = lossy.in_step(step, store.add_dead_letter(&letter, LONG));
+        added.await.unwrap();
+        assert_eq!(store.dead_letters(None, 10).await.unwrap().len(), 1);
+    }
+    let removed = lossy.once(store.remove_dead_letter("m1")).await;
+    assert_eq!(removed, Ok(true));
+    assert_eq!(store.remove_dead_letter("m1").await, Ok(false));
 }
 
 /// Another turn of the same instance.
