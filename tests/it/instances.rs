@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use offiaccount::config::Settings;
 use offiaccount::simulator::{Kind, Mode, Options, Simulator};
@@ -29,7 +29,7 @@ use crate::helpers::{AES_KEY, APPID, TOKEN, client, control};
 use crate::mongod;
 
 /// The file in which instances note what they handle: names the test that runs as one.
-const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
+pub(crate) const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
 /// How long an instance may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The platform's own.
@@ -51,25 +51,44 @@ fn instance() {
     let config = Config::from_settings(&settings).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bot = bot(Journal::at(Path::new(&journal)));
-    runtime.spawn(notice_stalls("this instance"));
+    runtime.spawn(notice_stalls("this instance", drop));
     runtime.block_on(offiaccount::serve(config, bot)).unwrap();
 }
 
+/// A time without any for the tasks of a process, in the milliseconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stall {
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
+}
+
+/// The words with which a stall stands in the log, before and between its two times.
+const STALLED: [&str; 2] = [" stood still from ", " ms to "];
+
 /// Says when this process had no time for its tasks: where the machine is too busy, a delivery that is
 /// not answered in time is no defect.
-async fn notice_stalls(of: &str) {
+pub(crate) async fn notice_stalls(of: &str, note: impl Fn(Stall)) {
     loop {
         let began = Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let stalled = began.elapsed() - Duration::from_millis(50);
         if stalled > Duration::from_millis(250) {
-            eprintln!("{:?}: {of} stood still for {stalled:?}", SystemTime::now());
+            let to_ms = unix_ms();
+            let from_ms = to_ms - u64::try_from(stalled.as_millis()).unwrap();
+            eprintln!("{of}{}{from_ms}{}{to_ms}", STALLED[0], STALLED[1]);
+            note(Stall { from_ms, to_ms });
         }
     }
 }
 
-/// What the bot of the instances does. A text is a command, with the message's own `#tag` at its end,
-/// which comes back at the end of the answer:
+/// The milliseconds of Unix time.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// What the bot of the instances does. A text is a command, and so is the key of a menu's button, with the
+/// message's own `#tag` at its end, which comes back at the end of the answer:
 ///
 /// - `wait MS`: `waited MS`, after so long.
 /// - `count after MS`: counts in the session, after so long: `count N`.
@@ -80,7 +99,7 @@ pub(crate) fn bot(journal: Journal) -> Bot {
     Bot::new().fallback(move |ctx: Context| {
         let journal = Arc::clone(&journal);
         async move {
-            let Some(text) = ctx.text().map(str::to_owned) else {
+            let Some(text) = ctx.text().or(ctx.event_key()).map(str::to_owned) else {
                 return Ok(Reply::None);
             };
             let tag = tag_of(&text).unwrap_or_default();
@@ -185,7 +204,8 @@ impl Journal {
         begun.map(|(_, _, tag)| tag).collect()
     }
 
-    fn lines(&self) -> Vec<(String, u32, String)> {
+    /// What was noted: `begun` or `ended`, the process id, the tag.
+    pub(crate) fn lines(&self) -> Vec<(String, u32, String)> {
         let text = std::fs::read_to_string(&self.path).unwrap();
         // A line that is being written has no end yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -207,7 +227,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
+    /// One that is not started yet, with these settings by their names in the environment.
+    pub(crate) fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], mongod::free_port()));
         let mut environment: Vec<(String, String)> = settings
             .iter()
@@ -224,10 +245,9 @@ impl Instance {
 
     /// Starts the process; it may not listen yet.
     pub(crate) fn start(&mut self) {
-        let name = format!("{}.log", self.addr.port());
         let mut options = OpenOptions::new();
         let log = options.create(true).append(true);
-        let log = log.open(self.folder.join(name)).unwrap();
+        let log = log.open(self.log()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "instances::instance", "--ignored", "--nocapture"])
             .env_clear()
@@ -267,6 +287,34 @@ impl Instance {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Waits for its end by itself. Returns whether it was a good one.
+    pub(crate) async fn ends(&mut self) -> bool {
+        let mut child = self.child.take().unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The stalls that its log tells of.
+    pub(crate) fn stalls(&self) -> Vec<Stall> {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        let stall = |line: &str| {
+            let (_, times) = line.split_once(STALLED[0])?;
+            let (from, to) = times.split_once(STALLED[1])?;
+            let (from_ms, to_ms) = (from.parse().ok()?, to.parse().ok()?);
+            Some(Stall { from_ms, to_ms })
+        };
+        let log = String::from_utf8_lossy(&log);
+        log.lines().filter_map(stall).collect()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.addr.port()))
     }
 
     /// Sends a signal by its name.
@@ -355,7 +403,7 @@ impl Cluster {
         let mut instances: Vec<Instance> = (0..plan.instances)
             .map(|_| Instance::new(folder.path(), &settings))
             .collect();
-        tokio::spawn(notice_stalls("the platform"));
+        tokio::spawn(notice_stalls("the platform", drop));
         let stop = CancellationToken::new();
         let addresses = instances.iter().map(|instance| instance.addr).collect();
         let balancer = Arc::new(Balancer::new(addresses, plan.is_patient));

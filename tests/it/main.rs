@@ -8,6 +8,7 @@
 mod bot;
 mod browser;
 mod browser_simulator;
+mod chaos;
 mod cli;
 mod client;
 mod clients;
