@@ -12,10 +12,14 @@ mod judge;
 mod load;
 mod metrics;
 mod network;
+mod outage;
 mod replica_set;
 mod site;
 mod tokens;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
@@ -43,13 +47,28 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn seed() -> u64 {
-    let seed = number("OFFIACCOUNT_CHAOS_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    eprintln!("OFFIACCOUNT_CHAOS_SEED={seed}");
-    seed
+    static SEED: LazyLock<u64> = LazyLock::new(|| {
+        let seed = number("OFFIACCOUNT_CHAOS_SEED");
+        let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        eprintln!("OFFIACCOUNT_CHAOS_SEED={seed}");
+        seed
+    });
+    *SEED
+}
+
+/// What happens while fans write.
+#[derive(Clone, Copy, Debug)]
+enum Course<'a> {
+    /// One fault after the other, each when all is well again.
+    Faults(&'a [Fault]),
+    /// One instance after the other is replaced by a new process, so many times, as fast as that goes.
+    Restarts(usize),
+    /// Each write's answer is lost, the first time that it is sent, until so many were.
+    LostAnswers(usize),
 }
 
 /// One run, and what is said of it.
-async fn suffer(plan: Plan, load: Load, faults: &[Fault], seed: u64) -> (Table, String) {
+async fn suffer(plan: Plan, load: Load, course: Course<'_>, seed: u64) -> (Table, String) {
     let mut site = Site::start(plan).await;
     let stop = CancellationToken::new();
     let tokens = TokenUser::start(&site, &stop);
@@ -62,9 +81,24 @@ async fn suffer(plan: Plan, load: Load, faults: &[Fault], seed: u64) -> (Table, 
     let writing = tokio::spawn(writing);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut strikes = Vec::new();
-    for fault in faults {
-        tokio::time::sleep(CALM).await;
-        strikes.push(site.strike(*fault, &tokens, &mut rng).await);
+    match course {
+        Course::Faults(faults) => {
+            for fault in faults {
+                tokio::time::sleep(CALM).await;
+                strikes.push(site.strike(*fault, &tokens, &mut rng).await);
+            }
+        }
+        Course::LostAnswers(times) => {
+            site.network.loses_answers(times);
+            while site.network.has_answers_to_lose() {
+                tokio::time::sleep(CALM).await;
+            }
+        }
+        Course::Restarts(times) => {
+            for time in 0..times {
+                strikes.push(site.restart_beside(time % plan.instances).await);
+            }
+        }
     }
     tokio::time::sleep(CALM).await;
     is_over.cancel();
@@ -110,40 +144,91 @@ async fn a_cluster_outlives_its_instances_and_its_primary() {
         Fault::FreezeInstance,
         Fault::StepDown,
     ];
-    let (table, _) = suffer(SHORT, LIGHT, &faults, seed()).await;
+    let (table, _) = suffer(SHORT, LIGHT, Course::Faults(&faults), seed()).await;
     expect_no_defects(&table);
 }
 
-/// Not a test of its own: the long run of `tests/chaos`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connection_is_reset_when_instances_are_replaced_one_after_the_other() {
+    let restarts = Course::Restarts(6);
+    let (table, _) = suffer(SHORT, LIGHT, restarts, seed()).await;
+    expect_no_defects(&table);
+}
+
+// The judge is not blind.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_judge_notices_instances_without_a_common_ledger() {
+    let plan = Plan {
+        sabotage: Some(Sabotage::NoLedger),
+        ..SHORT
+    };
+    let (table, _) = suffer(plan, LIGHT, Course::Faults(&[]), seed()).await;
+    assert!(!table.twice.is_empty(), "handled twice: {table:#?}");
+    assert!(!table.miscounted.is_empty(), "counted wrongly: {table:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_judge_notices_writes_that_no_majority_has() {
+    let plan = Plan {
+        sabotage: Some(Sabotage::NoMajority),
+        ..SHORT
+    };
+    let faults = [Fault::IsolatePrimary];
+    let (table, _) = suffer(plan, LIGHT, Course::Faults(&faults), seed()).await;
+    assert!(!table.miscounted.is_empty(), "counted wrongly: {table:#?}");
+}
+
+/// Not tests of their own: the long runs of `tests/chaos`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes many minutes: run tests/chaos"]
 async fn long_run() {
-    let setting =
-        |name: &str, default: u64| number(&format!("OFFIACCOUNT_CHAOS_{name}")).unwrap_or(default);
-    let seed = seed();
+    let faults = setting("FAULTS", 32);
+    let faults = Fault::sequence(faults, &mut StdRng::seed_from_u64(seed()));
+    run_long(Course::Faults(&faults), setting("MESSAGES", 20_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes many minutes: run tests/chaos"]
+async fn long_run_of_restarts() {
+    run_long(Course::Restarts(setting("RESTARTS", 100)), 1).await;
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    let set = number(&format!("OFFIACCOUNT_CHAOS_{name}"));
+    set.map_or(default, |set| usize::try_from(set).unwrap())
+}
+
+/// Runs as the environment says, and adds the table to the report.
+async fn run_long(course: Course<'_>, messages: usize) {
     let sabotage = match std::env::var("OFFIACCOUNT_CHAOS_SABOTAGE").as_deref() {
         Ok("no-ledger") => Some(Sabotage::NoLedger),
         Ok("no-majority") => Some(Sabotage::NoMajority),
         Ok("") | Err(_) => None,
         Ok(other) => panic!("OFFIACCOUNT_CHAOS_SABOTAGE: no {other}"),
     };
+    let election_timeout = setting("ELECTION_TIMEOUT_MS", 2_000);
     let plan = Plan {
-        instances: usize::try_from(setting("INSTANCES", 3)).unwrap(),
-        election_timeout: Duration::from_millis(setting("ELECTION_TIMEOUT_MS", 2_000)),
+        instances: setting("INSTANCES", 3),
+        election_timeout: Duration::from_millis(election_timeout.try_into().unwrap()),
         sabotage,
     };
-    let messages = usize::try_from(setting("MESSAGES", 20_000)).unwrap();
-    let rate = f64::from(u32::try_from(setting("RATE", 40)).unwrap());
+    assert!((3..=8).contains(&plan.instances), "3 to 8 instances");
+    let rate = setting("RATE", 40);
     let load = Load {
-        fans: (messages / 120).max(40),
-        rate,
+        // What a phone shows of its chat ends somewhere.
+        fans: (messages / 120).max(rate * 3),
+        rate: f64::from(u32::try_from(rate).unwrap()),
         messages,
     };
-    let many = usize::try_from(setting("FAULTS", 32)).unwrap();
-    let faults = Fault::sequence(many, &mut StdRng::seed_from_u64(seed));
-    let (table, markdown) = suffer(plan, load, &faults, seed).await;
+    let (table, markdown) = suffer(plan, load, course, seed()).await;
     if let Some(path) = std::env::var_os("OFFIACCOUNT_CHAOS_REPORT") {
-        std::fs::write(path, &markdown).unwrap();
+        let mut report = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(report, "{markdown}").unwrap();
     }
     expect_no_defects(&table);
 }

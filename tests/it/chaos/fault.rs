@@ -155,7 +155,7 @@ impl Site {
             Fault::CutOffInstance => {
                 let number = rng.random_range(0..self.instances.len());
                 let party = Side::Only(Party::Instance(number));
-                let link = [Link::Silent, Link::Cut][rng.random_range(0..2)];
+                let link = [Link::Silent, Link::Cut, Link::Lost][rng.random_range(0..3)];
                 self.cut_off(party, Side::Members, link, rng).await;
                 Some(self.pid(number))
             }
@@ -217,8 +217,22 @@ impl Site {
         pid
     }
 
+    /// Replaces an instance, waiting for nothing more than its end.
+    pub(crate) async fn restart_beside(&mut self, number: usize) -> Strike {
+        let (began, from_ms, pid) = (Instant::now(), unix_ms(), self.pid(number));
+        self.roll(number).await;
+        Strike {
+            fault: Fault::StopInstance,
+            from_ms,
+            to_ms: unix_ms(),
+            recovery: began.elapsed(),
+            pid: Some(pid),
+            killed_token: false,
+        }
+    }
+
     /// A new process beside the old one, which is then told to end, and has to do so well and in time.
-    pub(crate) async fn roll(&mut self, number: usize) {
+    async fn roll(&mut self, number: usize) {
         let mut new = self.instance(number);
         self.begin(number, &mut new);
         new.listens().await;

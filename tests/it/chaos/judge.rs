@@ -67,13 +67,13 @@ impl Books {
             seed,
             took,
             sent,
-            strikes,
             heard,
             passages: site.balancer.passages(),
             handlings,
-            stalls: site.all_stalls(),
+            stalls: stalls(site, &strikes),
             fetches,
             counted_twice: total("offiaccount_deliveries_repeated_total{found=\"twice\"}"),
+            strikes,
         }
     }
 
@@ -141,7 +141,7 @@ impl Books {
         self.judge_times(sent, &passage.hops, table);
         for hop in &passage.hops {
             if let Passed::Broken(_) = hop.passed
-                && !self.befell(hop.pid, hop.from_ms, hop.to_ms)
+                && !self.befell(&[Fault::KillInstance], hop)
             {
                 table.reset.push(told());
             }
@@ -176,7 +176,8 @@ impl Books {
             );
             let overlaps = |hop: &&Hop| hop.from_ms <= span.1 && span.0 <= hop.to_ms;
             let mut there = hops.iter().filter(overlaps);
-            if there.any(|hop| self.befell(hop.pid, hop.from_ms, hop.to_ms)) {
+            let excuses = [Fault::KillInstance, Fault::FreezeInstance];
+            if there.any(|hop| self.befell(&excuses, hop)) {
                 table.struck_deliveries += 1;
             } else if is_late && self.stalled(span) + IN_TIME_MS >= *ms {
                 table.stalled_answers += 1;
@@ -246,10 +247,11 @@ impl Books {
         }
     }
 
-    /// Whether this process was killed, frozen, told to end or cut off then.
-    fn befell(&self, pid: u32, from_ms: u64, to_ms: u64) -> bool {
-        self.strikes.iter().any(|strike| {
-            strike.pid == Some(pid) && strike.from_ms <= to_ms && from_ms <= strike.to_ms
+    /// Whether one of these befell the instance while it had the delivery.
+    fn befell(&self, faults: &[Fault], hop: &Hop) -> bool {
+        let mut strikes = self.strikes.iter();
+        strikes.any(|strike| {
+            faults.contains(&strike.fault) && strike.hit(hop.pid, hop.from_ms, hop.to_ms)
         })
     }
 
@@ -261,8 +263,11 @@ impl Books {
             .chain(handled.by.iter().copied());
         let until = sent.to_ms + DELIVERIES_MS;
         let had: BTreeSet<u32> = had.collect();
-        had.into_iter()
-            .any(|pid| self.befell(pid, sent.from_ms, until))
+        let mut strikes = self.strikes.iter();
+        strikes.any(|strike| {
+            let mut had = had.iter();
+            had.any(|pid| strike.hit(*pid, sent.from_ms, until))
+        })
     }
 
     /// Whether an instance may have been without the store while the message was under way.
@@ -389,6 +394,25 @@ impl Books {
             }
         }
         lines.join("\n") + "\n"
+    }
+}
+
+/// When a process had no time, though nobody had stopped it.
+fn stalls(site: &Site, strikes: &[Strike]) -> Vec<Stall> {
+    let mut stalls = site.all_stalls();
+    let mut freezes = strikes.to_vec();
+    freezes.retain(|strike| strike.fault == Fault::FreezeInstance);
+    stalls.retain(|stall| {
+        let mut freezes = freezes.iter();
+        !freezes.any(|freeze| freeze.from_ms <= stall.to_ms && stall.from_ms <= freeze.to_ms)
+    });
+    stalls
+}
+
+impl Strike {
+    /// Whether it befell this process in that time.
+    fn hit(&self, pid: u32, from_ms: u64, to_ms: u64) -> bool {
+        self.pid == Some(pid) && self.from_ms <= to_ms && from_ms <= self.to_ms
     }
 }
 

@@ -4,12 +4,13 @@
 //! Each member is configured under its proxy's address, so the other members come by it as the instances
 //! do. Who calls is read from the system's tables (`/proc`): the process that has the other end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mongodb::bson::Document;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,6 +53,9 @@ pub(crate) enum Link {
     /// Nothing arrives, and nobody is told: not even that the other end is gone. It arrives when the
     /// network is well again, as what TCP sends again does.
     Silent,
+    /// The same, and what was sent over the connections of that time never arrives: a machine on the way
+    /// has forgotten them.
+    Lost,
     /// Each piece takes so much longer.
     Slow(Duration),
 }
@@ -63,14 +67,13 @@ pub(crate) struct Rule {
     pub(crate) link: Link,
 }
 
-/// Breaks connections of instances at their worst: a request has reached the server, and its answer is
-/// lost.
+/// Breaks connections at their worst: a write has reached the server, and its answer is lost. The same
+/// write, sent again, gets its answer.
 #[derive(Default)]
 struct LostAnswers {
-    /// What stands in a request whose answer is lost: the name of a command, and of a collection.
-    words: Mutex<Vec<Vec<u8>>>,
-    left: AtomicUsize,
-    lost: AtomicUsize,
+    left: usize,
+    /// The writes whose answer was lost, less what is new at each try.
+    of: HashSet<Vec<u8>>,
 }
 
 /// The proxies of a replica set.
@@ -80,7 +83,7 @@ pub(crate) struct Network {
     /// Who has which process id.
     parties: Mutex<HashMap<u32, Party>>,
     rules: watch::Sender<Vec<Rule>>,
-    lost_answers: LostAnswers,
+    lost_answers: Mutex<LostAnswers>,
     /// What instances ask for is a majority's consent; the members are told that one is enough.
     weakens: AtomicBool,
 }
@@ -100,7 +103,7 @@ impl Network {
             addresses: addresses.map(Result::unwrap).collect(),
             parties: Mutex::default(),
             rules: watch::Sender::new(vec![]),
-            lost_answers: LostAnswers::default(),
+            lost_answers: Mutex::default(),
             weakens: AtomicBool::new(false),
         });
         for (number, (listener, member)) in listeners.into_iter().zip(members).enumerate() {
@@ -134,16 +137,13 @@ impl Network {
         self.becomes(vec![]);
     }
 
-    /// The answers to the instances' next requests in which all of `words` stand are lost, so many times.
-    pub(crate) fn loses_answers(&self, words: &[&str], times: usize) {
-        let bytes = |word: &&str| word.as_bytes().to_vec();
-        *self.lost_answers.words.lock().unwrap() = words.iter().map(bytes).collect();
-        self.lost_answers.left.store(times, Ordering::SeqCst);
+    /// The answers to so many writes of instances are lost.
+    pub(crate) fn loses_answers(&self, many: usize) {
+        self.lost_answers.lock().unwrap().left = many;
     }
 
-    /// How many answers were lost.
-    pub(crate) fn lost(&self) -> usize {
-        self.lost_answers.lost.load(Ordering::SeqCst)
+    pub(crate) fn has_answers_to_lose(&self) -> bool {
+        self.lost_answers.lock().unwrap().left > 0
     }
 
     /// Has every write of the instances acknowledged by the primary alone.
@@ -253,6 +253,7 @@ impl Way {
                     tokio::time::sleep(by).await;
                     return true;
                 }
+                Some(Link::Lost) => return std::future::pending().await,
                 Some(Link::Silent) => {
                     if rules.changed().await.is_err() {
                         return false;
@@ -285,10 +286,6 @@ impl Way {
             if is_request {
                 self.tamper(piece);
             } else if self.is_to_lose.swap(false, Ordering::SeqCst) {
-                self.network
-                    .lost_answers
-                    .lost
-                    .fetch_add(1, Ordering::SeqCst);
                 return;
             }
             if to.write_all(piece).await.is_err() {
@@ -309,21 +306,33 @@ impl Way {
                 request[at..at + weak.len()].copy_from_slice(weak.as_bytes());
             }
         }
-        let lost = &self.network.lost_answers;
-        if lost.left.load(Ordering::SeqCst) > 0 {
-            let words = lost.words.lock().unwrap();
-            let is_meant = words.iter().all(|word| find(request, word).is_some());
-            let take = |left: usize| left.checked_sub(1);
-            if is_meant
-                && lost
-                    .left
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
-                    .is_ok()
-            {
-                self.is_to_lose.store(true, Ordering::SeqCst);
-            }
+        let mut lost = self.network.lost_answers.lock().unwrap();
+        if lost.left > 0
+            && let Some(write) = conversation_write(request)
+            && lost.of.insert(write)
+        {
+            lost.left -= 1;
+            self.is_to_lose.store(true, Ordering::SeqCst);
         }
     }
+}
+
+/// A message of MongoDB's protocol (`OP_MSG`) that changes a conversation, without what differs when it is
+/// sent again.
+fn conversation_write(message: &[u8]) -> Option<Vec<u8>> {
+    // The header with an opcode, the flags, and the kind of the first section: a document.
+    let (opcode, kind) = (message.get(12..16)?, message.get(20)?);
+    if opcode != 2013_u32.to_le_bytes() || *kind != 0 {
+        return None;
+    }
+    let mut command = Document::from_reader(message.get(21..)?).ok()?;
+    if command.get_str("findAndModify").ok() != Some("conversations") {
+        return None;
+    }
+    for passing in ["lsid", "txnNumber", "$clusterTime"] {
+        command.remove(passing);
+    }
+    command.to_vec().ok()
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
