@@ -108,6 +108,7 @@ impl Inner {
             message: message.xml().into(),
             is_farewell: message.is_farewell(),
             may_be_old: age.abs() > FRESH_SECONDS,
+            is_handled: false,
             opens: customer_service::trigger(message),
         };
         let store = &self.services.store;

@@ -60,6 +60,9 @@ pub struct Delivery {
     /// It was not made just now, so it may be one that was handled long ago: worth another look where
     /// the store remembers old messages elsewhere. The next message of a quick writer is not.
     pub may_be_old: bool,
+    /// It was handled already, while the store was away. Where another holds the conversation nothing is
+    /// stored: he would handle it again.
+    pub is_handled: bool,
     /// Which window for customer-service messages it opens.
     pub opens: Option<Trigger>,
 }
@@ -107,7 +110,8 @@ pub enum Delivered {
     /// It was handled; the reply as it was stored. Who gives it notes that, by
     /// [`mark_given`](ConversationStore::mark_given).
     Done(Vec<u8>),
-    /// Too many messages of this user wait: nothing was stored.
+    /// Nothing was stored: too many messages of this user wait, or the message
+    /// [is handled](Delivery::is_handled) and another holds the conversation.
     Full,
 }
 

@@ -40,6 +40,10 @@ impl Claim<'_> {
             return Ok(Delivered::Full);
         }
         let is_mine = head.is_free_for(self.turn, now);
+        if delivery.is_handled && !is_mine {
+            ledger::remove(db, entry)?;
+            return Ok(Delivered::Full);
+        }
         let lease_until = now + millis(self.lease);
         let held = is_mine.then_some((self.turn, lease_until));
         head.hear(db, delivery, held, now)?;

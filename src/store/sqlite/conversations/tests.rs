@@ -41,6 +41,7 @@ impl Fixture {
             message: "<xml/>".into(),
             is_farewell,
             may_be_old: false,
+            is_handled: false,
             opens: Some(Trigger::Message),
         };
         let deliver = self.store.deliver(of, &delivery, self.turn, LONG);
