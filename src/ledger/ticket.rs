@@ -135,6 +135,11 @@ impl Ticket {
         self.progress.receiver_count() > 0
     }
 
+    /// Whether a delivery here has carried the reply.
+    pub(super) fn is_carried(&self) -> bool {
+        self.progress.borrow().is_carried
+    }
+
     /// Whether no delivery will carry the reply, were it ready now.
     pub(super) fn is_over(&self) -> bool {
         self.progress.borrow().is_over()
