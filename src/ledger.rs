@@ -228,6 +228,14 @@ impl Ledger {
             conversations = busy.len(),
             "leaving messages to other instances"
         );
+        let messages = inner.desks.not_stored();
+        if messages > 0 {
+            tracing::error!(
+                messages,
+                "the store was away, and does not know these messages: those without an answer are lost \
+                 unless WeChat delivers them again, which may have the others handled again"
+            );
+        }
         let release = |(of, turn)| async move {
             let release = inner.services.store.release(&of, turn);
             within(RELEASE_WITHIN, release).await

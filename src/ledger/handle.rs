@@ -109,6 +109,7 @@ impl Inner {
                 }
             },
         };
+        charge.note_stored();
         charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
         Some(charge)
     }

@@ -96,7 +96,10 @@ impl Inner {
             Delivered::Elsewhere { deliveries: 0, .. } => {
                 self.deliver_to_store(seat, ticket, is_handled).await
             }
-            found => Ok(found),
+            found => {
+                ticket.note_stored();
+                Ok(found)
+            }
         }
     }
 
@@ -118,7 +121,11 @@ impl Inner {
         };
         let store = &self.services.store;
         let deliver = store.deliver(&seat.of, &delivery, seat.turn, LEASE);
-        within(STORE_WITHIN, deliver).await
+        let found = within(STORE_WITHIN, deliver).await?;
+        if found != Delivered::Full {
+            ticket.note_stored();
+        }
+        Ok(found)
     }
 
     /// Waits in a task of its own for the reply that another instance makes, or that comes from outside,

@@ -274,8 +274,23 @@ impl Instance {
         }
     }
 
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.addr.port()))
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ends(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        let child = self.child.as_mut().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "{} does not end", self.addr);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Sends a signal by its name.

@@ -124,3 +124,19 @@ async fn a_message_answered_while_the_store_is_away_is_not_handled_by_who_holds_
         assert_eq!(handling.begun.len(), 1, "#{tag}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_while_the_store_is_away_tells_what_only_it_knows() {
+    let mut cluster = start(1).await;
+    let absence = cluster.store.take_away();
+    let phones = cluster.phones.clone();
+    let writing = tokio::spawn(async move { phones.write(FAN, "count after 0 #lost").await });
+    cluster.has_begun("lost").await;
+    cluster.instances[0].signal("TERM");
+    cluster.instances[0].ends().await;
+    drop(absence);
+    writing.abort();
+    let log = cluster.instances[0].log();
+    assert!(log.contains("does not know these messages"), "{log}");
+    assert!(log.contains("messages=1"), "{log}");
+}
