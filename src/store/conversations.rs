@@ -17,8 +17,9 @@ use async_trait::async_trait;
 use super::{Digest, StoreError};
 use crate::wechat::id::OpenId;
 
-/// How long a message and its reply are remembered: far longer than a signature is fresh (300 s) and a
-/// retry can come (15 s).
+/// How long a message that was handled and its reply are remembered: far longer than a signature is fresh
+/// (300 s) and a retry can come (15 s). One that waits is not lost, however long nobody was there to
+/// handle it.
 pub const REMEMBER_MESSAGES: Duration = Duration::from_secs(24 * 3600);
 /// How long an answer waits for the user's next message.
 pub const KEEP_ANSWERS: Duration = Duration::from_secs(7 * 24 * 3600);
