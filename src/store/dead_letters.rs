@@ -37,4 +37,7 @@ pub trait DeadLetterStore: Send + Sync {
 
     /// Takes one off the list. Returns whether it was there.
     async fn remove_dead_letter(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Takes all of a user's off the list, but the one with this id.
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError>;
 }

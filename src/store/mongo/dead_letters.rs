@@ -114,4 +114,16 @@ impl DeadLetterStore for Mongo {
             .await
             .map(|found| found.is_some())
     }
+
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError> {
+        let filter = doc! { "openid": of.as_str(), "_id": { "$ne": but } };
+        self.run("forget_dead_letters", move |database| {
+            let filter = filter.clone();
+            async move {
+                let letters = database.collection::<IgnoredAny>(DEAD_LETTERS);
+                letters.delete_many(filter).await.map(drop)
+            }
+        })
+        .await
+    }
 }

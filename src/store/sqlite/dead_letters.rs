@@ -70,4 +70,14 @@ impl DeadLetterStore for Sqlite {
         })
         .await
     }
+
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError> {
+        let (of, but) = (of.clone(), but.to_owned());
+        self.write("forget_dead_letters", Survives::PowerLoss, move |db, _| {
+            db.prepare_cached("DELETE FROM dead_letters WHERE openid = ?1 AND id <> ?2")?
+                .execute((of.as_str(), but))
+                .map(drop)
+        })
+        .await
+    }
 }

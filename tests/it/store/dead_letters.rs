@@ -10,6 +10,7 @@ on_every_store! {
     a_letter_that_was_taken_off_is_gone
     a_list_goes_on_from_the_beginning_behind_a_letter_that_is_gone
     a_letter_is_kept_for_its_time
+    of_a_user_who_is_forgotten_one_letter_stays_at_most
 }
 
 fn letter(id: &str, reason: &str) -> DeadLetter {
@@ -108,4 +109,23 @@ async fn a_letter_is_kept_for_its_time(place: Place) {
     .await;
     assert!(began.elapsed() >= NEARLY_SHORT, "{:?}", began.elapsed());
     assert_eq!(store.remove_dead_letter("m1").await, Ok(false));
+}
+
+async fn of_a_user_who_is_forgotten_one_letter_stays_at_most(place: Place) {
+    let [store, other] = place.open_twice().await;
+    for id in ["m1", "m2", "m3"] {
+        add(&store, id).await;
+    }
+    let bobs = DeadLetter {
+        open_id: open_id("oBob"),
+        ..letter("m4", "refused")
+    };
+    store.add_dead_letter(&bobs, LONG).await.unwrap();
+    let alice = open_id("oAlice");
+    other.forget_dead_letters(&alice, "m2").await.unwrap();
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m2", "m4"]);
+    other.forget_dead_letters(&alice, "m4").await.unwrap();
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m4"]);
 }

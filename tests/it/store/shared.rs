@@ -57,7 +57,10 @@ async fn its_indexes_are_made_and_mended() {
         ("sign_ins", vec!["_id_", "expires_at"]),
         ("conversations", vec!["_id_", "due_at", "expires_at"]),
         ("handled", vec!["_id_", "expires_at"]),
-        ("dead_letters", vec!["_id_", "expires_at", "position"]),
+        (
+            "dead_letters",
+            vec!["_id_", "expires_at", "openid", "position"],
+        ),
         ("uploads", vec!["_id_", "expires_at"]),
         ("keys", vec!["_id_", "digest", "expires_at"]),
         ("audit", vec!["_id_", "at", "expires_at"]),
