@@ -10,7 +10,12 @@ use crate::wechat::id::OpenId;
 
 #[async_trait]
 impl DeadLetterStore for Sqlite {
-    async fn add_dead_letter(&self, letter: &DeadLetter, keep: Duration) -> Result<(), StoreError> {
+    async fn add_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        keep: Duration,
+        most: usize,
+    ) -> Result<usize, StoreError> {
         let letter = letter.clone();
         self.write("add_dead_letter", Survives::PowerLoss, move |db, now| {
             // Replaced as a row, so that it goes to the end.
@@ -25,8 +30,18 @@ impl DeadLetterStore for Sqlite {
                 &letter.reason,
                 now,
                 now + millis(keep),
-            ))
-            .map(drop)
+            ))?;
+            let count: usize = db
+                .prepare_cached("SELECT count(*) FROM dead_letters")?
+                .query_row([], |row| row.get(0))?;
+            if count <= most {
+                return Ok(0);
+            }
+            db.prepare_cached(
+                "DELETE FROM dead_letters WHERE position IN
+                     (SELECT position FROM dead_letters ORDER BY position LIMIT ?1)",
+            )?
+            .execute([(count - most) as i64])
         })
         .await
     }

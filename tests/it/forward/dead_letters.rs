@@ -337,7 +337,7 @@ async fn a_long_list_is_sent_once_through_in_its_order() {
             reason: "on purpose".into(),
             age: Duration::ZERO,
         };
-        store.add_dead_letter(&letter, hour).await.unwrap();
+        store.add_dead_letter(&letter, hour, 1_000).await.unwrap();
         ids.push(letter.id);
     }
     assert_eq!(listed(&world).await, ids);

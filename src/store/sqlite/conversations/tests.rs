@@ -414,7 +414,8 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         reason: "refused".into(),
         age: Duration::ZERO,
     };
-    fixture.store.add_dead_letter(&letter, LONG).await.unwrap();
+    let add = fixture.store.add_dead_letter(&letter, LONG, 10_000);
+    add.await.unwrap();
     fixture
         .store
         .save_upload(&key(1), "lives", LONG)
