@@ -25,6 +25,7 @@ mod ladder;
 mod management;
 mod mongod;
 mod oauth;
+mod outages;
 mod parts;
 mod program;
 mod restart;
