@@ -72,7 +72,7 @@ pub(crate) async fn notice_stalls(of: &str, note: impl Fn(Stall)) {
         let began = Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let stalled = began.elapsed() - Duration::from_millis(50);
-        if stalled > Duration::from_millis(250) {
+        if stalled > Duration::from_millis(100) {
             let to_ms = unix_ms();
             let from_ms = to_ms - u64::try_from(stalled.as_millis()).unwrap();
             eprintln!("{of}{}{from_ms}{}{to_ms}", STALLED[0], STALLED[1]);

@@ -133,7 +133,7 @@ impl Books {
         }
         if bubbles.len() > 1 {
             if self.store_was_away(sent) {
-                table.said_twice_in_outage += 1;
+                table.said_twice_in_outage.push(told());
             } else {
                 table.said_twice.push(told());
             }
@@ -335,7 +335,7 @@ impl Books {
             "answered twice",
             format!(
                 "{} while the store was away, **{} without a reason**",
-                table.said_twice_in_outage,
+                table.said_twice_in_outage.len(),
                 table.said_twice.len()
             ),
         );
@@ -374,7 +374,7 @@ impl Books {
         row(
             "the machine stood still",
             format!(
-                "{} times over 0.25 s, {} ms at most",
+                "{} times over 0.1 s, {} ms at most",
                 table.stalls, table.longest_stall_ms
             ),
         );
@@ -416,12 +416,6 @@ impl Strike {
     }
 }
 
-impl Stall {
-    fn ms(&self) -> u64 {
-        self.to_ms - self.from_ms
-    }
-}
-
 /// What the judge found.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -437,7 +431,7 @@ pub(crate) struct Table {
     pub(crate) twice_struck: usize,
     pub(crate) twice: Vec<String>,
     pub(crate) counted_twice: u64,
-    pub(crate) said_twice_in_outage: usize,
+    pub(crate) said_twice_in_outage: Vec<String>,
     pub(crate) said_twice: Vec<String>,
     pub(crate) miscounted: Vec<String>,
     pub(crate) worst_answer_ms: u64,

@@ -169,15 +169,31 @@ impl Site {
         stalls.extend(&self.old_stalls);
         stalls
     }
+
+    /// Leaves the journal and the logs for somebody to read.
+    pub(crate) fn keep(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            eprintln!("journal and logs are left in {}", folder.keep().display());
+        }
+    }
+
+    /// By how much an answer may be late for want of a faster machine.
+    pub(crate) fn longest_stall_ms(&self) -> u64 {
+        self.all_stalls().iter().map(Stall::ms).max().unwrap_or(0)
+    }
+}
+
+impl Stall {
+    pub(crate) fn ms(&self) -> u64 {
+        self.to_ms - self.from_ms
+    }
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
         self.stop.cancel();
-        if std::thread::panicking()
-            && let Some(folder) = self.folder.take()
-        {
-            eprintln!("journal and logs are left in {}", folder.keep().display());
+        if std::thread::panicking() {
+            self.keep();
         }
     }
 }
