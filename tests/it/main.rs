@@ -8,6 +8,7 @@
 mod bot;
 mod browser;
 mod browser_simulator;
+#[cfg(target_os = "linux")]
 mod chaos;
 mod cli;
 mod client;

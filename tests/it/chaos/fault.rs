@@ -319,13 +319,18 @@ impl Site {
             members["times"] = json!(times);
             control(&self.phones.http, &self.phones.sim, "faults", Some(members)).await;
         }
-        // Until somebody has noticed.
+        // Until somebody has noticed, and helped himself.
         if killed {
             let since = Instant::now();
-            while tokens.bad_at().is_none_or(|at| at < since) && since.elapsed() < RECOVERS_WITHIN {
+            let is_noticed = || tokens.bad_at().is_some_and(|at| at >= since);
+            while !(is_noticed() && tokens.good_since().is_some())
+                && since.elapsed() < RECOVERS_WITHIN
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+        let faults = format!("{}/_sim/faults", self.phones.sim);
+        self.phones.http.delete(faults).send().await.unwrap();
         killed
     }
 
