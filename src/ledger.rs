@@ -19,6 +19,10 @@
 //!   least once, as does sending a customer-service message.
 //! - An answer that depends on nothing that is written (no session was changed, nothing kept is in it)
 //!   goes out before it is written. All others wait for it.
+//!
+//! While the store is away an instance answers from its own memory, and writes the entries when the store
+//! is back. A message that reads or changes the session waits for that, and so do the user's messages
+//! behind it. One is handled twice, and counted, where a retry of it reaches another instance meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,6 +228,14 @@ impl Ledger {
             conversations = busy.len(),
             "leaving messages to other instances"
         );
+        let messages = inner.desks.not_stored();
+        if messages > 0 {
+            tracing::error!(
+                messages,
+                "the store was away, and does not know these messages: those without an answer are lost \
+                 unless WeChat delivers them again, which may have the others handled again"
+            );
+        }
         let release = |(of, turn)| async move {
             let release = inner.services.store.release(&of, turn);
             within(RELEASE_WITHIN, release).await

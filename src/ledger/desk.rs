@@ -120,6 +120,13 @@ impl Desks {
         busy.map(|(of, desk)| (of.clone(), desk.turn)).collect()
     }
 
+    /// The number of messages under way that the store does not know.
+    pub(super) fn not_stored(&self) -> usize {
+        let open = self.lock();
+        let tickets = open.tickets.values();
+        tickets.filter(|(ticket, _)| !ticket.is_stored()).count()
+    }
+
     /// Joins the message that is under way, or puts a new one in line.
     pub(super) fn enter(self: &Arc<Self>, ticket: Arc<Ticket>, of: &OpenId) -> Entered {
         let mut open = self.lock();

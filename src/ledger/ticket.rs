@@ -5,6 +5,7 @@
 //! again; the third is always answered in time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ pub(super) struct Ticket {
     pub(super) key: Digest,
     pub(super) message: Arc<Message>,
     progress: watch::Sender<Progress>,
+    is_stored: AtomicBool,
 }
 
 struct Progress {
@@ -94,7 +96,18 @@ impl Ticket {
                 is_over: false,
                 state: State::Open,
             }),
+            is_stored: AtomicBool::new(false),
         }
+    }
+
+    /// The store knows the message: it is not lost with this process.
+    pub(super) fn note_stored(&self) {
+        self.is_stored.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the store knows it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_stored.load(Ordering::Relaxed)
     }
 
     /// Counts a delivery that begins here.
@@ -133,6 +146,11 @@ impl Ticket {
     /// Whether any delivery waits here.
     pub(super) fn is_waited_for(&self) -> bool {
         self.progress.receiver_count() > 0
+    }
+
+    /// Whether a delivery here has carried the reply.
+    pub(super) fn is_carried(&self) -> bool {
+        self.progress.borrow().is_carried
     }
 
     /// Whether no delivery will carry the reply, were it ready now.

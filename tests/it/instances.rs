@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{AES_KEY, APPID, TOKEN, client, control};
-use crate::mongod;
+use crate::mongod::{self, Mongod};
 
 /// The file in which instances note what they handle: names the test that runs as one.
 const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
@@ -73,6 +73,7 @@ async fn notice_stalls(of: &str) {
 ///
 /// - `wait MS`: `waited MS`, after so long.
 /// - `count after MS`: counts in the session, after so long: `count N`.
+/// - `count from N`: makes the session N, whatever it was.
 /// - `long N`: N Chinese characters.
 /// - `fail after MS`, `panic`: as it says.
 pub(crate) fn bot(journal: Journal) -> Bot {
@@ -107,6 +108,11 @@ async fn obey(ctx: &Context, text: &str, tag: &str) -> Result<String, BotError> 
             let count = ctx.session::<u32>().await?.unwrap_or(0) + 1;
             ctx.set_session(&count, Duration::from_secs(3600))?;
             format!("count {count} #{tag}")
+        }
+        ["count", "from", number, _] => {
+            let number: u32 = number.parse()?;
+            ctx.set_session(&number, Duration::from_secs(3600))?;
+            format!("counts from {number} #{tag}")
         }
         ["long", characters, _] => {
             format!("{} #{tag}", "长".repeat(characters.parse()?))
@@ -224,10 +230,9 @@ impl Instance {
 
     /// Starts the process; it may not listen yet.
     pub(crate) fn start(&mut self) {
-        let name = format!("{}.log", self.addr.port());
         let mut options = OpenOptions::new();
         let log = options.create(true).append(true);
-        let log = log.open(self.folder.join(name)).unwrap();
+        let log = log.open(self.log_file()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "instances::instance", "--ignored", "--nocapture"])
             .env_clear()
@@ -269,6 +274,25 @@ impl Instance {
         }
     }
 
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.addr.port()))
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ends(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        let child = self.child.as_mut().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "{} does not end", self.addr);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().unwrap().to_string();
@@ -303,6 +327,8 @@ pub(crate) enum Database {
     Sqlite,
     /// A database of its own in the shared server.
     Mongodb,
+    /// A server of its own, which may be frozen.
+    OwnMongodb,
 }
 
 /// A simulated platform, a balancer, and instances of one backend behind it.
@@ -310,6 +336,7 @@ pub(crate) struct Cluster {
     pub(crate) phones: Phones,
     pub(crate) instances: Vec<Instance>,
     pub(crate) journal: Journal,
+    pub(crate) store: Store,
     folder: Option<tempfile::TempDir>,
     stop: CancellationToken,
 }
@@ -327,13 +354,7 @@ impl Cluster {
         })
         .unwrap();
         let sim = simulator.url().to_owned();
-        let database = match plan.database {
-            Database::Sqlite => format!("sqlite://{}/test.db", folder.path().display()),
-            Database::Mongodb => {
-                let name: u64 = rand::random();
-                format!("{}it{name:016x}", mongod::standalone())
-            }
-        };
+        let store = Store::new(plan.database, folder.path());
         let journal = folder.path().join("journal");
         let journal = journal.to_str().unwrap();
         let (secret, key) = ("0".repeat(32), "42".repeat(32));
@@ -345,7 +366,7 @@ impl Cluster {
             ("WECHAT_TOKEN", TOKEN),
             ("WECHAT_API_URL", &sim),
             ("WECHAT_OPEN_URL", &sim),
-            ("DATABASE_URL", &database),
+            ("DATABASE_URL", store.url()),
             ("STORE_KEY", &key),
         ];
         if has_key {
@@ -374,8 +395,87 @@ impl Cluster {
             },
             instances,
             journal: Journal::at(Path::new(journal)),
+            store,
             folder: Some(folder),
             stop,
+        }
+    }
+}
+
+/// What a cluster keeps its state in.
+pub(crate) enum Store {
+    Sqlite { file: PathBuf, url: String },
+    Shared { url: String },
+    Own { server: Mongod, url: String },
+}
+
+impl Store {
+    fn new(database: Database, folder: &Path) -> Self {
+        match database {
+            Database::Sqlite => {
+                let file = folder.join("test.db");
+                let url = format!("sqlite://{}", file.display());
+                Self::Sqlite { file, url }
+            }
+            Database::Mongodb => {
+                let name: u64 = rand::random();
+                let url = format!("{}it{name:016x}", mongod::standalone());
+                Self::Shared { url }
+            }
+            Database::OwnMongodb => {
+                let server = Mongod::start(&[]);
+                let url = format!("mongodb://{}/it", server.host());
+                Self::Own { server, url }
+            }
+        }
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Self::Sqlite { url, .. } | Self::Shared { url } | Self::Own { url, .. } => url,
+        }
+    }
+
+    /// Takes the store away until the absence is dropped: nothing can be written, or nothing answers.
+    pub(crate) fn take_away(&self) -> Absence<'_> {
+        match self {
+            Self::Sqlite { .. } => {
+                let db = self.read();
+                db.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Absence::Locked { _by: db }
+            }
+            Self::Shared { .. } => panic!("it is others' too"),
+            Self::Own { server, .. } => {
+                server.signal("STOP");
+                Absence::Frozen(server)
+            }
+        }
+    }
+
+    /// A connection of the test's own to the file.
+    pub(crate) fn read(&self) -> rusqlite::Connection {
+        let Self::Sqlite { file, .. } = self else {
+            panic!("it is no file");
+        };
+        let db = rusqlite::Connection::open(file).unwrap();
+        db.busy_timeout(PATIENCE).unwrap();
+        db
+    }
+}
+
+/// A store that is away.
+pub(crate) enum Absence<'a> {
+    /// The end of the connection ends its transaction.
+    Locked {
+        _by: rusqlite::Connection,
+    },
+    Frozen(&'a Mongod),
+}
+
+impl Drop for Absence<'_> {
+    fn drop(&mut self) {
+        if let Self::Frozen(server) = self {
+            server.signal("CONT");
         }
     }
 }

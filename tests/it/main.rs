@@ -24,6 +24,7 @@ mod ladder;
 mod management;
 mod mongod;
 mod oauth;
+mod outages;
 mod parts;
 mod program;
 mod restart;

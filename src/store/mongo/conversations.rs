@@ -40,7 +40,7 @@
 //! MongoDB allows 16 MiB. A message has 64 KiB at most, and a reply (which has to be sent in one piece) far
 //! less: 21 messages wait, 20 answers are kept, and of the replies that are done all but the youngest 32 are
 //! moved, old or not, once there are some 128. If each of them were as large as a message that made 11 MiB.
-//! They make some ten KiB in fact. A session is as large as its handler makes it.
+//! They make some ten KiB in fact. A session has 64 KiB at most.
 //!
 //! [may be old]: crate::store::Delivery::may_be_old
 

@@ -100,10 +100,10 @@ pub(super) async fn make(
     let newest = doc! { "name": "at", "key": { "at": -1 } };
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
-        (SESSIONS, vec![ttl.clone(), openid]),
+        (SESSIONS, vec![ttl.clone(), openid.clone()]),
         (CONVERSATIONS, vec![ttl.clone(), due_at]),
         (HANDLED, vec![ttl.clone()]),
-        (DEAD_LETTERS, vec![ttl.clone(), position]),
+        (DEAD_LETTERS, vec![ttl.clone(), position, openid]),
         (UPLOADS, vec![ttl.clone()]),
         (KEYS, vec![ttl.clone(), digest]),
         (AUDIT, vec![ttl.clone(), newest]),

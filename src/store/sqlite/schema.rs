@@ -11,7 +11,8 @@ use super::error::store_error;
 use crate::store::StoreError;
 
 /// The steps, oldest first. Never change one that was released: add another.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE credentials (
         key          TEXT PRIMARY KEY,
         generation   INTEGER NOT NULL,
@@ -134,7 +135,11 @@ const STEPS: &[&str] = &["
     ) STRICT;
     CREATE INDEX audit_at ON audit (at);
     CREATE INDEX audit_expires_at ON audit (expires_at);
-"];
+",
+    "
+    CREATE INDEX dead_letters_openid ON dead_letters (openid);
+",
+];
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.
 const APPLICATION_ID: i64 = 0x6f66_6669;
