@@ -1,4 +1,5 @@
-//! How the fields of a log line and of its spans are written: `name=value`, with spaces between.
+//! How the fields of a log line and of its spans are written: `name=value`, with spaces between. A text
+//! stands in quotes where it needs them.
 //!
 //! Every request opens a span, so this is on the way of each. Numbers and texts are written as they are,
 //! without the formatting machinery.
@@ -65,14 +66,12 @@ impl Visit for FieldsWriter<'_> {
         if field.name() == MESSAGE {
             return self.write(field, |writer| writer.write_str(value));
         }
-        // Nothing that a stranger sends may look like the end of a line, or steer a terminal.
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if value.bytes().all(is_plain) {
-            self.write(field, |writer| {
-                writer.write_char('"')?;
-                writer.write_str(value)?;
-                writer.write_char('"')
-            });
+        // Nothing that a stranger sends may look like another field or the end of a line, or steer a
+        // terminal.
+        let is_word =
+            |byte: u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b'=');
+        if !value.is_empty() && value.bytes().all(is_word) {
+            self.write(field, |writer| writer.write_str(value));
         } else {
             self.record_debug(field, &value);
         }
@@ -130,23 +129,32 @@ mod tests {
     #[test]
     fn fields_stand_behind_their_names_and_the_text_without() {
         check(
-            || tracing::info!(count = 3, cause = "stale", is_new = true, "refused {}", 7),
-            r#"INFO refused 7 count=3 cause="stale" is_new=true"#,
+            || {
+                tracing::info!(
+                    count = 3,
+                    cause = "stale",
+                    why = "too old",
+                    is_new = true,
+                    "refused {}",
+                    7
+                )
+            },
+            r#"INFO refused 7 count=3 cause=stale why="too old" is_new=true"#,
         );
         check(
             || {
-                let span = tracing::info_span!("request", path = "/a b", id = %"0f");
+                let span = tracing::info_span!("request", path = "/a", of = "", id = %"0f");
                 span.in_scope(|| tracing::warn!("slow"));
             },
-            r#"WARN request{path="/a b" id=0f}: slow"#,
+            r#"WARN request{path=/a of="" id=0f}: slow"#,
         );
     }
 
     #[test]
     fn a_text_from_outside_stays_on_its_line() {
         check(
-            || tracing::info!(path = "/a\nWARN forged \u{1b}[31m\"", "x"),
-            r#"INFO x path="/a\nWARN forged \u{1b}[31m\"""#,
+            || tracing::info!(path = "/a\nWARN forged \u{1b}[31m\"", other = "a=b", "x"),
+            r#"INFO x path="/a\nWARN forged \u{1b}[31m\"" other="a=b""#,
         );
     }
 
