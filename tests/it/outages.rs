@@ -60,24 +60,30 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_set_while_the_store_is_away_is_what_the_next_message_finds() {
     let cluster = start(1).await;
-    let fans: Vec<String> = (0..10).map(|fan| format!("oFan{fan}")).collect();
-    let write = async |text: &'static str| {
-        let writing = fans.iter().map(|fan| cluster.phones.write(fan, text));
+    let fans: Vec<String> = (0..20).map(|fan| format!("oFan{fan}")).collect();
+    // Each a little after the one before, so that they find the store in every way.
+    let write = async |text: &'static str, between: Duration| {
+        let writing = (0..).zip(&fans).map(async |(number, fan)| {
+            tokio::time::sleep(between * number).await;
+            cluster.phones.write(fan, text).await
+        });
         join_all(writing).await
     };
-    for result in write("count after 0 #first").await {
+    for result in write("count after 0 #first", Duration::ZERO).await {
         assert_eq!(shown(&result), "count 1 #first");
     }
     let absence = cluster.store.take_away();
     let away = async move {
-        tokio::time::sleep(A_WHILE).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
         drop(absence);
     };
+    let between = Duration::from_millis(80);
+    let set = write("count from 5 #set", between);
     let next = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        write("count after 0 #next").await
+        tokio::time::sleep(2 * between).await;
+        write("count after 0 #next", between).await
     };
-    let (_, set, next) = tokio::join!(away, write("count from 5 #set"), next);
+    let (_, set, next) = tokio::join!(away, set, next);
     for (set, next) in set.iter().zip(&next) {
         assert_eq!(shown(set), "counts from 5 #set");
         assert_eq!(shown(next), "count 6 #next");
