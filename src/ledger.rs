@@ -25,6 +25,7 @@
 //! behind it. One is handled twice, and counted, where a retry of it reaches another instance meanwhile.
 
 use std::sync::Arc;
+use std::task::{self, Waker};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,7 @@ impl Ledger {
             Entered::New(ticket, seat) => {
                 let delivery = ticket.deliver();
                 if let Some(seat) = seat {
-                    inner.spawn(&ticket.key, Arc::clone(inner).register(seat));
+                    inner.start(&ticket.key, Arc::clone(inner).register(seat));
                 }
                 delivery
             }
@@ -254,9 +255,25 @@ impl Inner {
         self.tasks.spawn(task.instrument(span));
     }
 
+    /// As [`spawn`](Self::spawn), but as far as the task gets without waiting it is run here and now. By
+    /// then most messages are handled, and none of them has cost a task.
+    fn start(&self, key: &Digest, task: impl Future<Output = ()> + Send + 'static) {
+        let _open = self.tasks.token();
+        let mut task = Box::pin(task.instrument(Self::span(key)));
+        // Where it waits, it is polled again by a task of its own, which is woken then.
+        let mut cx = task::Context::from_waker(Waker::noop());
+        if task.as_mut().poll(&mut cx).is_pending() {
+            self.tasks.spawn(task);
+        }
+    }
+
     /// Under which a message's log lines stand.
     fn span(key: &Digest) -> tracing::Span {
-        tracing::info_span!(MESSAGE_SPAN, msg.key = %hex::encode(&key.0[..6]))
+        let mut digits = [0; 12];
+        // Two digits for each byte are what there is room for, and ASCII.
+        let _ = hex::encode_to_slice(&key.0[..6], &mut digits);
+        let digits = str::from_utf8(&digits).unwrap_or_default();
+        tracing::info_span!(MESSAGE_SPAN, msg.key = digits)
     }
 
     fn say(&self, reply: Reply) -> Said {

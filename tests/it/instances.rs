@@ -350,7 +350,7 @@ pub(crate) struct Plan {
     pub(crate) kind: Kind,
     /// More settings, by their names in the environment.
     pub(crate) settings: Vec<(&'static str, &'static str)>,
-    /// Whether the balancer waits for an instance that is not there, as a queueing proxy does, or
+    /// Whether the balancer, where it finds no instance, waits for one as a queueing proxy does, or
     /// answers 502.
     pub(crate) is_patient: bool,
 }
@@ -622,7 +622,7 @@ impl Balancer {
         let fan = pairs.find(|(name, _)| name == "openid");
         let fan = fan.map(|(_, value)| value.into_owned()).unwrap_or_default();
         let until = Instant::now() + DEADLINE;
-        loop {
+        for tried in 1.. {
             let target = self.next(&fan);
             let request = self.http.post(format!("http://{target}{uri}"));
             let request = request.header("content-type", "text/xml");
@@ -633,12 +633,15 @@ impl Balancer {
                     let body = answer.bytes().await.ok()?;
                     return Some(Response::builder().status(status).body(body));
                 }
+                // As any balancer does, with a request that has reached nobody.
+                Err(error) if error.is_connect() && tried < self.targets.len() => {}
                 Err(error) if error.is_connect() && self.is_patient && Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(_) => return None,
             }
         }
+        None
     }
 }
 

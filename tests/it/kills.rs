@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::instances::{Bubble, Cluster, Database, Journal, Phones, Plan};
 
 /// Fans who write at the same time.
-const FANS: usize = 20;
+const FANS: usize = 10;
 /// Messages of one fan that are not handled yet: fewer than may wait.
 const UNDER_WAY: usize = 4;
 /// After the last kill every answer is there within this time: deliveries, the leases of the dead, what
