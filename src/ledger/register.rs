@@ -12,7 +12,7 @@ use super::handle::{ASK_AGAIN_EVERY, REMEMBER_FOR, Standing};
 use super::ticket::{Published, Ticket};
 use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::customer_service;
-use crate::store::{DELIVERIES_END, Delivered, Delivery, StoreError};
+use crate::store::{Delivered, Delivery, StoreError};
 use crate::wechat::id::OpenId;
 
 /// When a message that another instance handles is looked at first, and at the longest after each look:
@@ -77,9 +77,6 @@ impl Inner {
             // A message must be answered while the store is away: from this instance's memory.
             Err(error) => {
                 tracing::warn!(%error, "handling a message without the ledger");
-                if let Some(age) = self.age_by_its_time(&charge) {
-                    charge.count_elsewhere(0, age);
-                }
                 let (to_run, known) = seat.note_unregistered(charge);
                 if let Some(charge) = known {
                     // It is handled here, or was: its reply is in the store, or soon will be.
@@ -88,16 +85,6 @@ impl Inner {
                 (to_run, None)
             }
         }
-    }
-
-    /// How long a message is under way at least, by its own time. It may have been delivered to others
-    /// before, and without the ledger nothing else tells: the third delivery must be answered.
-    fn age_by_its_time(&self, ticket: &Ticket) -> Option<Duration> {
-        let age = self.skew.now().saturating_sub(ticket.message.create_time);
-        // Both are whole seconds, so it may be one less.
-        let age = Duration::from_secs(u64::try_from(age - 1).ok()?);
-        // Beyond, one of the clocks is wrong.
-        (age < DELIVERIES_END).then_some(age)
     }
 
     /// Registers a message that the store may know or not, since it was away. That is no delivery, and does

@@ -87,8 +87,8 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap()
 }
 
-/// What the bot of the instances does. A text is a command, and so is the key of a menu's button, with the
-/// message's own `#tag` at its end, which comes back at the end of the answer:
+/// What the bot of the instances does. A text is a command, and so is the key of a menu's button if
+/// it has one, with the message's own `#tag` at its end, which comes back at the end of the answer:
 ///
 /// - `wait MS`: `waited MS`, after so long.
 /// - `count after MS`: counts in the session, after so long: `count N`.
@@ -100,7 +100,8 @@ pub(crate) fn bot(journal: Journal) -> Bot {
     Bot::new().fallback(move |ctx: Context| {
         let journal = Arc::clone(&journal);
         async move {
-            let Some(text) = ctx.text().or(ctx.event_key()).map(str::to_owned) else {
+            let key = ctx.event_key().filter(|key| key.contains('#'));
+            let Some(text) = ctx.text().or(key).map(str::to_owned) else {
                 return Ok(Reply::None);
             };
             let tag = tag_of(&text).unwrap_or_default();
