@@ -8,7 +8,7 @@ use crate::secret::Secret;
 use crate::store::{Lease, StoredCredential};
 
 /// Longer than two tries of a fetch, each of [`FETCH_DEADLINE`], and the pause between them.
-const LEASE: Duration = Duration::from_secs(7);
+pub(super) const LEASE: Duration = Duration::from_secs(7);
 /// How long a caller waits for a value: its own fetch, or another holder's lease and one more fetch.
 const CALLER_DEADLINE: Duration = Duration::from_secs(15);
 /// How often those who wait for another holder look.
@@ -168,6 +168,7 @@ impl TokenCentre {
             {
                 return self.still_good(kind, &stored, need).ok_or(error);
             }
+            let leased_at = Instant::now();
             match self
                 .0
                 .store
@@ -186,7 +187,16 @@ impl TokenCentre {
                         Ok(None) => {}
                         Err(error) => {
                             self.release(&key).await;
-                            return self.still_good(kind, &stored, need).ok_or(error);
+                            // Where this process stood still, another has taken over meanwhile.
+                            let stored = if leased_at.elapsed() < LEASE {
+                                stored
+                            } else {
+                                self.read(kind).await.unwrap_or(stored)
+                            };
+                            return self
+                                .fitting(kind, &stored, need)
+                                .or_else(|| self.still_good(kind, &stored, need))
+                                .ok_or(error);
                         }
                     },
                 },

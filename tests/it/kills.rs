@@ -56,7 +56,7 @@ async fn an_instance_that_stood_still_writes_over_nothing_on_mongodb() {
     survive(Blow::Freeze, Database::Mongodb, 3).await;
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(
         value

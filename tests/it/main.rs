@@ -8,9 +8,11 @@
 mod bot;
 mod browser;
 mod browser_simulator;
+mod centre;
 mod cli;
 mod client;
 mod clients;
+mod cold;
 mod customer_service;
 mod deploy;
 mod foreign;
