@@ -23,6 +23,7 @@ mod jssdk;
 mod keys;
 mod kills;
 mod ladder;
+mod life;
 mod management;
 mod mongod;
 mod oauth;
