@@ -225,6 +225,9 @@ impl TokenCentre {
     /// The stored value, remembered, if it is what is needed.
     fn fitting(&self, kind: Kind, stored: &StoredCredential, need: &Need) -> Option<Credential> {
         let value = self.open(kind, stored)?;
+        if self.slot(kind).is_dead(&value, stored.generation) {
+            return None;
+        }
         let fits = match need {
             Need::Good => true,
             Need::NewerThan(generation) => {

@@ -194,8 +194,8 @@ impl Centre {
     }
 
     /// Another program of the account's owner fetches a token for itself, and so ends ours: in classic
-    /// mode 300 s later, in stable mode by force.
-    pub(crate) async fn kill_token(&self) {
+    /// mode 300 s later, in stable mode by force. The next fetch may be answered so much later.
+    pub(crate) async fn kill_token(&self, delay: Option<Duration>) {
         let url = format!("{}{}", self.sim, self.mode.path());
         let request = match self.mode {
             Mode::Classic => self.http.get(format!(
@@ -210,6 +210,9 @@ impl Centre {
         };
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
         assert!(answer["access_token"].is_string(), "{answer}");
+        // In stable mode some callers know by now, and their fetch may be over.
+        self.delay(self.mode.path(), delay.unwrap_or_default())
+            .await;
         if self.mode == Mode::Classic {
             self.advance(301).await;
         }

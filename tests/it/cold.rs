@@ -271,7 +271,7 @@ async fn a_thousand_reports_of_one_dead_token_are_one_fetch() {
         for addr in &addresses {
             assert_eq!(centre.token_at(*addr).await, dead);
         }
-        centre.kill_token().await;
+        centre.kill_token(None).await;
         let body = json!({"access_token": dead}).to_string();
         let report = format!(
             "POST /refreshTokens HTTP/1.1\r\nHost: it\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\

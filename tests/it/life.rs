@@ -22,8 +22,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::{Document, doc};
@@ -35,21 +36,23 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 use crate::centre::{Centre, Mode};
-use crate::helpers::{ADMIN_TOKEN, APPID};
+use crate::helpers::{ADMIN_TOKEN, APPID, control};
 use crate::kills::number;
 
 const INSTANCES: usize = 3;
 /// Callers of each instance.
-const CALLERS: usize = 2;
+const CALLERS: usize = 10;
 /// A token's life, in seconds of the platform.
 const LIFE: u64 = 7_200;
 /// With as little left, an instance that reads the token fetches the next ahead, a quarter before its end.
 const NEAR_THE_END: Duration = Duration::from_secs(3);
 /// How long something that has to happen may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// An instance looks at the store every 2 s, and passes over a look that is not answered at once. By then
-/// all know of what one was told.
-const ALL_KNOW: Duration = Duration::from_secs(5);
+/// When an instance that was refused does not take the refused token any more: the answer has come by then,
+/// on a slow machine too.
+const TOLD: Duration = Duration::from_millis(700);
+/// An instance looks at the store when it has not for 2 s.
+const LOOKS: Duration = Duration::from_millis(2_100);
 /// What the platform says of a token that it does not take.
 const DEAD: [i64; 3] = [40001, 40014, 42001];
 
@@ -79,7 +82,7 @@ async fn live(mode: Mode) {
     let mut world = Life::begin(mode).await;
     world.all_use_the_newest(1).await;
     let mut ends: BTreeMap<End, usize> = BTreeMap::new();
-    let mut pauses = 0;
+    let mut rested = 0;
     while world.passed < days * 24 * 3_600 {
         let middle = rng.random_range(600..LIFE - 600);
         world.pass(middle).await;
@@ -91,59 +94,83 @@ async fn live(mode: Mode) {
         };
         *ends.entry(end).or_default() += 1;
         let lived = 1 + ends.values().sum::<usize>();
-        let paused =
-            (end != End::RunsOut && rng.random_bool(0.4)).then(|| rng.random_range(0..INSTANCES));
+        let is_sudden = end != End::RunsOut;
+        let paused = (is_sudden && rng.random_bool(0.3)).then(|| rng.random_range(0..INSTANCES));
         if let Some(paused) = paused {
-            pauses += 1;
-            world.centre.instances[paused].signal("STOP");
+            world.pause(paused);
         }
+        let rests = is_sudden && paused.is_none() && rng.random_bool(0.2);
+        let resting = rng.random_range(0..INSTANCES);
+        let gate = Arc::clone(&world.gates[resting]);
+        let rest = if rests {
+            Some(gate.write().await)
+        } else {
+            None
+        };
+        let is_slow = is_sudden && rng.random_bool(0.4);
+        let slowness = Duration::from_millis(rng.random_range(1_200..2_200));
         match end {
             End::RunsOut => {
                 world
                     .run_out(LIFE - middle, rng.random_range(0..INSTANCES))
                     .await
             }
-            End::Overslept => world.pass(LIFE - middle + rng.random_range(0..7_200)).await,
+            End::Overslept => {
+                if is_slow {
+                    world.centre.delay(mode.path(), slowness).await;
+                }
+                world.pass(LIFE - middle + rng.random_range(0..7_200)).await;
+            }
             End::Killed => {
-                world.centre.kill_token().await;
+                world.centre.kill_token(is_slow.then_some(slowness)).await;
                 world.foreign += 1;
                 world.passed += 301;
             }
         }
         if let Some(paused) = paused {
             tokio::time::sleep(Duration::from_millis(rng.random_range(50..2_400))).await;
-            world.centre.instances[paused].signal("CONT");
+            world.go_on(paused);
         }
-        let refused = world.book.refused();
+        if rest.is_some() {
+            world.is_used_by(lived, INSTANCES - 1).await;
+            world.hears_of_it(resting).await;
+        }
+        drop(rest);
+        rested += usize::from(rests);
+        let refused = world.book().refused;
         world.all_use_the_newest(lived).await;
         if end == End::RunsOut {
-            assert_eq!(world.book.refused(), refused, "nobody was refused");
+            assert_eq!(world.book().refused, refused, "nobody was refused");
         }
     }
     let calls = world.end().await;
     let lived = 1 + ends.values().sum::<usize>();
-    let learned = world.book.check(&calls);
+    let book = world.book();
+    book.check(&calls, &world.pauses);
     let failed: Vec<_> = calls.iter().filter(|call| call.status != 200).collect();
     assert!(failed.is_empty(), "no caller sees an error: {failed:?}");
+    let fetches = book.fetches - world.foreign;
     eprintln!(
-        "{mode:?} mode, {} days: {} fetches for {lived} tokens ({ends:?}), {pauses} pauses, {} calls of \
-         the API, {} of them refused; the last instance knew of a dead token after {learned:.1?}",
+        "{mode:?} mode, {} days: {fetches} fetches for {lived} tokens ({ends:?}), {} pauses, {rested} rests, \
+         {} calls of the API, {} of them refused",
         world.passed / (24 * 3_600),
-        world.fetches(),
-        world.book.entries.len(),
-        world.book.refused(),
+        world.pauses.len(),
+        book.entries.len(),
+        book.refused,
     );
-    assert_eq!(world.fetches(), lived, "lifetimes and kills");
+    assert_eq!(fetches, lived, "lifetimes and kills");
 }
 
 /// Instances whose callers never rest.
 struct Life {
     centre: Centre,
-    book: Book,
+    book: Arc<Mutex<Book>>,
     callers: JoinSet<Vec<Called>>,
     /// Held while an instance is not to be called, by its place.
     gates: Vec<Arc<RwLock<()>>>,
     is_over: Arc<AtomicBool>,
+    /// When each instance stood still, and was busy with what had come meanwhile.
+    pauses: Vec<(usize, RangeInclusive<i64>)>,
     /// Seconds of the platform.
     passed: u64,
     /// Fetches of the other program.
@@ -175,24 +202,44 @@ impl Life {
                 callers.spawn(caller.call());
             }
         }
-        let book = Book {
+        let book = Arc::new(Mutex::new(Book {
             path: mode.path(),
             ..Book::default()
-        };
+        }));
+        // The platform remembers 500 calls: they are read as they come.
+        let (reader, http, sim) = (Arc::clone(&book), centre.http.clone(), centre.sim.clone());
+        let over = Arc::clone(&is_over);
+        tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                Book::read(&reader, &http, &sim).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
         Self {
             centre,
             book,
             callers,
             gates,
             is_over,
+            pauses: Vec::new(),
             passed: 0,
             foreign: 0,
         }
     }
 
-    /// Fetches of our own so far.
-    fn fetches(&self) -> usize {
-        self.book.fetches - self.foreign
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    fn pause(&mut self, instance: usize) {
+        self.centre.instances[instance].signal("STOP");
+        self.pauses.push((instance, unix_ms()..=i64::MAX));
+    }
+
+    fn go_on(&mut self, instance: usize) {
+        self.centre.instances[instance].signal("CONT");
+        let (_, times) = self.pauses.last_mut().unwrap();
+        *times = *times.start()..=unix_ms() + millis(TOLD);
     }
 
     /// Time passes, for the platform and for the stored token, if it is still the same then.
@@ -238,22 +285,53 @@ impl Life {
     }
 
     /// Waits until so many tokens have been fetched, and every instance has made a call with the newest.
-    async fn all_use_the_newest(&mut self, fetched: usize) {
+    async fn all_use_the_newest(&self, fetched: usize) {
+        self.is_used_by(fetched, INSTANCES).await;
+    }
+
+    async fn is_used_by(&self, fetched: usize, instances: usize) {
         let until = Instant::now() + PATIENCE;
         loop {
-            self.book.read(&self.centre).await;
-            assert!(self.fetches() <= fetched, "{} fetches", self.fetches());
-            if self.fetches() == fetched {
-                let books = self.centre.sim("tokens", None).await;
-                let newest = &books[self.centre.mode.name()][0]["value"];
-                let users = self.book.users_of(newest.as_str().unwrap());
-                if users.len() == INSTANCES {
+            let found = self.book().fetches - self.foreign;
+            assert!(found <= fetched, "{found} fetches for {fetched} tokens");
+            if found == fetched {
+                let newest = self.newest().await;
+                let users = self.book().users_of(&newest);
+                if users.len() == instances {
                     return;
                 }
             }
             assert!(Instant::now() < until, "not all have come to the newest");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// An instance that nobody has called since the token was refused elsewhere learns that from the store,
+    /// and gives out the newest.
+    async fn hears_of_it(&self, instance: usize) {
+        let newest = self.newest().await;
+        // A look that is not answered at once is passed over, so that no caller waits for it.
+        for looks_left in (0..3).rev() {
+            tokio::time::sleep(LOOKS).await;
+            let given = self
+                .centre
+                .token_at(self.centre.instances[instance].addr)
+                .await;
+            if given == newest {
+                return;
+            }
+            assert!(
+                looks_left > 0,
+                "instance {instance} has not heard of the newest"
+            );
+        }
+    }
+
+    /// What the platform gave out last.
+    async fn newest(&self) -> String {
+        let books = self.centre.sim("tokens", None).await;
+        let newest = &books[self.centre.mode.name()][0]["value"];
+        newest.as_str().unwrap().to_owned()
     }
 
     /// All that was called.
@@ -263,7 +341,7 @@ impl Life {
         while let Some(called) = self.callers.join_next().await {
             calls.extend(called.unwrap());
         }
-        self.book.read(&self.centre).await;
+        Book::read(&self.book, &self.centre.http, &self.centre.sim).await;
         calls
     }
 }
@@ -321,7 +399,7 @@ impl Caller {
                 status,
             });
             drop(open);
-            let pause = Duration::from_millis(rand::random_range(20..60));
+            let pause = Duration::from_millis(rand::random_range(100..1_300));
             tokio::time::sleep(pause).await;
         }
         calls
@@ -344,17 +422,31 @@ struct Book {
     path: &'static str,
     entries: Vec<Entry>,
     fetches: usize,
+    /// How many of the entries are refusals of a dead token.
+    refused: usize,
     last_id: u64,
 }
 
 impl Book {
-    async fn read(&mut self, centre: &Centre) {
-        let requests = centre.sim("requests", None).await;
-        let requests: Vec<Value> = serde_json::from_value(requests).unwrap();
+    /// Copies what is new.
+    async fn read(book: &Mutex<Self>, http: &Client, sim: &str) {
+        for limit in [100, 500] {
+            let requests = control(http, sim, &format!("requests?limit={limit}"), None).await;
+            let requests: Vec<Value> = serde_json::from_value(requests).unwrap();
+            if book.lock().unwrap().copy(&requests) {
+                return;
+            }
+        }
+        panic!("the platform forgets too soon");
+    }
+
+    /// Copies those of the newest that are new, unless some are missing.
+    fn copy(&mut self, newest: &[Value]) -> bool {
         let id = |request: &Value| request["id"].as_u64().unwrap();
-        let oldest = requests.last().map_or(1, id);
-        assert!(oldest <= self.last_id + 1, "the books forget too soon");
-        for request in requests.iter().rev() {
+        if newest.last().map_or(1, id) > self.last_id + 1 {
+            return false;
+        }
+        for request in newest.iter().rev() {
             if id(request) <= self.last_id {
                 continue;
             }
@@ -364,17 +456,16 @@ impl Book {
                 continue;
             }
             let text = |value: &Value| value.as_str().map(str::to_owned);
+            let is_refused = DEAD.contains(&request["errcode"].as_i64().unwrap());
+            self.refused += usize::from(is_refused);
             self.entries.push(Entry {
                 at: request["at"].as_i64().unwrap(),
                 token: text(&request["query"]["access_token"]).unwrap(),
                 fan: text(&request["query"]["next_openid"]),
-                is_refused: DEAD.contains(&request["errcode"].as_i64().unwrap()),
+                is_refused,
             });
         }
-    }
-
-    fn refused(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.is_refused).count()
+        true
     }
 
     /// The instances whose calls were taken with this token.
@@ -386,49 +477,38 @@ impl Book {
             .collect()
     }
 
-    /// No call that began once an instance was told that a token is dead goes out with that token from that
-    /// instance; and none from any other, once it had the time to hear of it. Returns how long the slowest
-    /// took for that.
-    fn check(&self, calls: &[Called]) -> Duration {
-        let call_of = |entry: &Entry| {
-            let his = |call: &&Called| entry.fan.as_ref() == Some(&call.fan);
-            let holds = |call: &&Called| (call.began..=call.ended).contains(&entry.at);
-            calls.iter().filter(his).find(holds)
-        };
-        // By token, when the platform first refused it, and when each instance knew.
-        let mut refused_at: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut told_at: BTreeMap<(&str, usize), i64> = BTreeMap::new();
-        for entry in self.entries.iter().filter(|entry| entry.is_refused) {
-            refused_at.entry(&entry.token).or_insert(entry.at);
-            if let Some(call) = call_of(entry) {
-                let instance = instance_of(&call.fan);
-                let told = told_at.entry((&entry.token, instance)).or_insert(i64::MAX);
-                *told = call.ended.min(*told);
-            }
+    /// No call that begins once an instance was told that a token is dead goes out with that token from
+    /// that instance.
+    fn check(&self, calls: &[Called], pauses: &[(usize, RangeInclusive<i64>)]) {
+        let mut calls_of: BTreeMap<&str, Vec<&Called>> = BTreeMap::new();
+        for call in calls {
+            calls_of.entry(&call.fan).or_default().push(call);
         }
-        let mut learned = 0;
+        let mut told_at: BTreeMap<(&str, usize), i64> = BTreeMap::new();
         for entry in &self.entries {
-            let Some(&refused) = refused_at.get(entry.token.as_str()) else {
+            let Some(fan) = entry.fan.as_deref() else {
                 continue;
             };
-            let Some(call) = call_of(entry) else {
-                continue;
-            };
-            let instance = instance_of(&call.fan);
-            if let Some(&told) = told_at.get(&(entry.token.as_str(), instance)) {
-                let late = call.began - told;
+            let instance = instance_of(fan);
+            let mut his = calls_of[fan].iter();
+            let call = his.find(|call| (call.began..=call.ended).contains(&entry.at));
+            let call = call.unwrap();
+            let token = entry.token.as_str();
+            let stood_still = pauses.iter().any(|(paused, times)| {
+                *paused == instance && *times.start() <= call.ended && call.began <= *times.end()
+            });
+            if let Some(told) = told_at.get(&(token, instance))
+                && !stood_still
+            {
+                let after = call.began - told;
                 assert!(
-                    late <= 0,
-                    "{late} ms after it was told that a token is dead, instance {instance} called with it"
+                    after <= millis(TOLD),
+                    "{after} ms after it was told that a token is dead, instance {instance} called with it"
                 );
             }
-            learned = learned.max(call.began - refused);
+            if entry.is_refused {
+                told_at.entry((token, instance)).or_insert(entry.at);
+            }
         }
-        let learned = Duration::from_millis(learned.try_into().unwrap_or(0));
-        assert!(
-            learned < ALL_KNOW,
-            "a dead token was used after {learned:?}"
-        );
-        learned
     }
 }
