@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::centre::{Answered, Call, Centre, Mode, TICKET, ask, ask_all};
-use crate::helpers::{ADMIN_TOKEN, App, Setup, eventually};
+use crate::helpers::{ADMIN_TOKEN, App, Setup, World, eventually};
 use crate::kills::number;
 use crate::mongod::Mongod;
 
@@ -294,43 +294,100 @@ async fn a_thousand_reports_of_one_dead_token_are_one_fetch() {
     }
 }
 
+/// A MongoDB server whose changes can be made slow, and a backend on it.
+struct Slow {
+    world: World,
+    admin: mongodb::Database,
+    server: Mongod,
+}
+
+impl Slow {
+    async fn start() -> Self {
+        let server = tokio::task::spawn_blocking(|| {
+            Mongod::start(&["--setParameter", "enableTestCommands=1"])
+        });
+        let server = server.await.unwrap();
+        let first = Self::database_url(&server, "first");
+        let setup = Setup::new().settings(|settings| settings.database_url = Some(first));
+        let client = mongodb::Client::with_uri_str(format!("mongodb://{}/", server.host()));
+        Self {
+            world: setup.start().await,
+            admin: client.await.unwrap().database("admin"),
+            server,
+        }
+    }
+
+    /// The server tells backends by such names.
+    fn database_url(server: &Mongod, name: &str) -> String {
+        format!("mongodb://{}/it?appName={name}", server.host())
+    }
+
+    /// Another backend.
+    async fn second(&self) -> App {
+        let mut settings = self.world.settings.clone();
+        settings.database_url = Some(Self::database_url(&self.server, "second"));
+        App::start(&settings, Bot::new(), CancellationToken::new()).await
+    }
+
+    /// From now on each change that this backend makes is long on the way.
+    async fn slow_down(&self, name: &str) {
+        let data = doc! {
+            "failCommands": ["findAndModify"],
+            "appName": name,
+            "blockConnection": true,
+            "blockTimeMS": 1_500,
+        };
+        let slow = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+        self.admin.run_command(slow).await.unwrap();
+    }
+
+    /// Waits until a change of a credential is on the way.
+    async fn changes(&self, name: &str) {
+        eventually(Duration::from_secs(10), async || {
+            let asked = doc! {
+                "currentOp": true,
+                "appName": name,
+                "command.findAndModify": "credentials",
+            };
+            let running = self.admin.run_command(asked).await.unwrap();
+            !running.get_array("inprog").unwrap().is_empty()
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_gets_the_lease_late_finds_what_was_published_meanwhile() {
-    let server =
-        tokio::task::spawn_blocking(|| Mongod::start(&["--setParameter", "enableTestCommands=1"]));
-    let server = server.await.unwrap();
-    let database_url = |name: &str| format!("mongodb://{}/it?appName={name}", server.host());
-    let setup = Setup::new().settings(|it| it.database_url = Some(database_url("first")));
-    let world = setup.start().await;
-    let mut settings = world.settings.clone();
-    settings.database_url = Some(database_url("second"));
-    let second = App::start(&settings, Bot::new(), CancellationToken::new()).await;
-    let admin = mongodb::Client::with_uri_str(format!("mongodb://{}/", server.host()));
-    let admin = admin.await.unwrap().database("admin");
+    let slow = Slow::start().await;
+    let (world, second) = (&slow.world, slow.second().await);
     // The second one reads that there is no token, and then its lease is long on the way.
-    let data = doc! {
-        "failCommands": ["findAndModify"],
-        "appName": "second",
-        "blockConnection": true,
-        "blockTimeMS": 1_500,
-    };
-    let slow = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
-    admin.run_command(slow).await.unwrap();
+    slow.slow_down("second").await;
     let (http, addr) = (world.http.clone(), second.addr);
     let late = tokio::spawn(async move { ask(&http, addr, Call::Token).await });
-    eventually(Duration::from_secs(10), async || {
-        let asked = doc! {
-            "currentOp": true,
-            "appName": "second",
-            "command.findAndModify": "credentials",
-        };
-        let running = admin.run_command(asked).await.unwrap();
-        !running.get_array("inprog").unwrap().is_empty()
-    })
-    .await;
+    slow.changes("second").await;
     let (_, first) = ask(&world.http, world.app.addr, Call::Token).await.unwrap();
     assert!(!late.is_finished(), "the lease came too early");
     let (_, late) = late.await.unwrap().unwrap();
     assert_eq!(late["access_token"], first["access_token"]);
     assert_eq!(world.calls(Mode::Stable.path()).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_goes_out_with_what_another_was_refused_with_before_the_store_knows() {
+    let slow = Slow::start().await;
+    let world = &slow.world;
+    let (_, given) = ask(&world.http, world.app.addr, Call::Token).await.unwrap();
+    world.advance(7_300).await;
+    slow.slow_down("first").await;
+    let url = format!("{}/getFollowers", world.app.url);
+    let call = || world.http.get(&url).bearer_auth(ADMIN_TOKEN).send();
+    let refused = tokio::spawn(call());
+    // The store is being told that the token is dead.
+    slow.changes("first").await;
+    assert_eq!(call().await.unwrap().status(), 200);
+    assert_eq!(refused.await.unwrap().unwrap().status(), 200);
+    let requests = world.sim("requests", None).await;
+    let requests = requests.as_array().unwrap().iter();
+    let with_it = requests.filter(|it| it["query"]["access_token"] == given["access_token"]);
+    assert_eq!(with_it.count(), 1, "the one that was refused");
 }
