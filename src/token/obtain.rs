@@ -104,10 +104,22 @@ impl TokenCentre {
         }
     }
 
-    /// What is stored, if it is good. Needs no flight.
-    pub(super) async fn stored(&self, kind: Kind) -> Option<Credential> {
-        let stored = self.0.store.credential(&self.key(kind)).await.ok()?;
-        self.fitting(kind, &stored, &Need::Good)
+    /// What is stored, if it is good. Needs no flight, and one look serves all who came before its end:
+    /// thousands of cold callers must not ask the store one by one.
+    pub(super) async fn stored_for_all(&self, kind: Kind) -> Option<Credential> {
+        let came_at = Instant::now();
+        let slot = self.slot(kind);
+        let mut looked_at = slot.looked_at.lock().await;
+        if looked_at.is_some_and(|at| at >= came_at) {
+            let held = slot.good().filter(|held| held.read_at >= came_at);
+            return held.map(|held| held.credential);
+        }
+        let stored = self.0.store.credential(&self.key(kind)).await;
+        let found = stored
+            .ok()
+            .and_then(|it| self.fitting(kind, &it, &Need::Good));
+        *looked_at = Some(Instant::now());
+        found
     }
 
     /// Ends the life of a value that the platform refused, here and in the store, unless a newer one is

@@ -19,6 +19,8 @@ pub(super) struct Slot {
     known: Mutex<Known>,
     /// Held by the caller that reads or fetches for all.
     flight: Arc<tokio::sync::Mutex<()>>,
+    /// When the last look at the store without the flight ended. Held by the caller that looks for all.
+    pub(super) looked_at: tokio::sync::Mutex<Option<Instant>>,
     /// A background task is at it.
     pub(super) in_background: AtomicBool,
 }

@@ -164,7 +164,9 @@ impl Found {
             (200, Call::Token) => drop(self.tokens.insert(text("access_token"))),
             (200, Call::Ticket) => drop(self.tickets.insert(text("ticket"))),
             (200, Call::JsConfig) if is_signed_with(ticket, body) => {}
-            _ => self.bad.push(format!("{call:?}: {answer:?}")),
+            // The first few tell enough.
+            _ if self.bad.len() < 3 => self.bad.push(format!("{call:?}: {answer:?}")),
+            _ => {}
         }
     }
 }
