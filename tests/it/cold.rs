@@ -87,6 +87,10 @@ async fn share_one_fetch(instances: usize, mode: Mode, rounds: u64) {
             ..Found::default()
         };
         assert_eq!(found, expected, "round {round}");
+        for addr in centre.addresses() {
+            let reads = reads_of_credentials(&centre, addr).await;
+            assert!((1..100).contains(&reads), "{reads} reads of the store");
+        }
         slowest = slowest.max(found.slowest);
     }
     eprintln!(
@@ -95,6 +99,22 @@ async fn share_one_fetch(instances: usize, mode: Mode, rounds: u64) {
         mode.name(),
         callers(),
     );
+}
+
+/// How often an instance has read a credential in the store: not once for each caller.
+async fn reads_of_credentials(centre: &Centre, addr: std::net::SocketAddr) -> u64 {
+    let answer = centre
+        .http
+        .get(format!("http://{addr}/metrics"))
+        .send()
+        .await;
+    let metrics = answer.unwrap().text().await.unwrap();
+    let reads = metrics.lines().filter(|line| {
+        line.starts_with("offiaccount_store_seconds_count") && line.contains("\"credential\"")
+    });
+    reads
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 /// The judge can count: instances that share no store share no fetch.
