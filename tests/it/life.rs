@@ -142,6 +142,7 @@ async fn live(mode: Mode) {
         if end == End::RunsOut {
             assert_eq!(world.book().refused, refused, "nobody was refused");
         }
+        world.calls_end().await;
     }
     let calls = world.end().await;
     let lived = 1 + ends.values().sum::<usize>();
@@ -303,6 +304,13 @@ impl Life {
             }
             assert!(Instant::now() < until, "not all have come to the newest");
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the calls under way are over: a call is repeated once, and must not meet two ends.
+    async fn calls_end(&self) {
+        for gate in &self.gates {
+            drop(gate.write().await);
         }
     }
 
