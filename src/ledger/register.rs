@@ -17,6 +17,12 @@ use crate::wechat::id::OpenId;
 
 /// When a message that another instance handles is looked at first, and at the longest after each look:
 /// what has taken long will take longer.
+///
+/// Measured on a replica set on one machine: 500 messages that wait at once, 1,000 looks in a second, cost
+/// its three servers 37 % of one core together. One `find` of all that wait at an instance, every 100 ms,
+/// would cost 1 %; a change stream for each instance 2 %, and grow with all that is written. It is the
+/// longest handlers of hundreds of users at once that would gain from either, and nobody waits longer than
+/// ten seconds.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A message made longer ago than this, in seconds, may have been handled long ago.

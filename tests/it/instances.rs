@@ -29,7 +29,7 @@ use crate::helpers::{AES_KEY, APPID, TOKEN, client, control};
 use crate::mongod::{self, Mongod};
 
 /// The file in which instances note what they handle: names the test that runs as one.
-const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
+pub(crate) const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
 /// How long an instance may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The platform's own.
@@ -213,7 +213,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
+    /// One that is not started yet, with these settings by their names in the environment.
+    pub(crate) fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], mongod::free_port()));
         let mut environment: Vec<(String, String)> = settings
             .iter()

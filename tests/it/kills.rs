@@ -68,7 +68,7 @@ async fn no_message_is_lost_while_mongodb_stands_still() {
     survive(Blow::Outage, Database::OwnMongodb, 3).await;
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(
         value
