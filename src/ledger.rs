@@ -137,7 +137,10 @@ impl Ledger {
         let inner = &self.0;
         let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
         let of = message.from.clone();
+        let age = inner.skew.now().saturating_sub(message.create_time);
         let ticket = Arc::new(Ticket::new(Arc::new(message)));
+        // Both are whole seconds, so it may be one less.
+        ticket.guess_age(Duration::from_secs((age - 1).try_into().unwrap_or(0)));
         let mut delivery = match inner.desks.enter(ticket, &of) {
             Entered::Joined(ticket) => {
                 inner.metrics.count_repeat("joined");

@@ -83,7 +83,12 @@ impl Inner {
             // A message must be answered while the store is away: from this instance's memory.
             Err(error) => {
                 tracing::warn!(%error, "handling a message without the ledger");
-                (seat.note_unregistered(charge), None)
+                let (to_run, known) = seat.note_unregistered(charge);
+                if let Some(charge) = known {
+                    // It is handled here, or was: its reply is in the store, or soon will be.
+                    self.look_out(seat, charge);
+                }
+                (to_run, None)
             }
         }
     }
@@ -137,9 +142,13 @@ impl Inner {
     /// Waits in a task of its own for the reply that another instance makes, or that comes from outside,
     /// while a delivery waits for it here.
     pub(super) fn follow(self: &Arc<Self>, seat: &Seat, charge: Charge) {
+        seat.forget(&charge.key);
+        self.look_out(seat, charge);
+    }
+
+    fn look_out(self: &Arc<Self>, seat: &Seat, charge: Charge) {
         let (inner, seat) = (Arc::clone(self), seat.beside());
         let key = charge.key;
-        seat.forget(&key);
         self.spawn(&key, async move {
             let following = inner.look_until_done(&seat, charge);
             let closing = inner.closing.clone();

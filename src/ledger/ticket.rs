@@ -34,6 +34,9 @@ pub(super) struct Ticket {
 }
 
 struct Progress {
+    /// How long it was under way when it came here first, by its own time. It may have been delivered to
+    /// others before, and while the store is away nothing else tells.
+    guessed_age: Duration,
     /// Deliveries counted, here and elsewhere.
     deliveries: u32,
     first_seen: Instant,
@@ -88,6 +91,7 @@ impl Ticket {
             key: Digest(message.ledger_key()),
             message,
             progress: watch::Sender::new(Progress {
+                guessed_age: Duration::ZERO,
                 deliveries: 0,
                 first_seen: Instant::now(),
                 arrived: Instant::now(),
@@ -97,6 +101,14 @@ impl Ticket {
                 state: State::Open,
             }),
             is_stored: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells how long it is under way by its own time. Where that is longer than any message can be, one of
+    /// the clocks is wrong.
+    pub(super) fn guess_age(&self, age: Duration) {
+        if age < DELIVERIES_END {
+            self.change(|progress| progress.guessed_age = age);
         }
     }
 
@@ -225,9 +237,13 @@ impl Ticket {
 
 impl Progress {
     /// Which delivery it is by now: the number counted or, where larger, one for each 5 s since the
-    /// ledger first saw the message.
-    fn delivery(&self) -> u32 {
-        let by_time = self.first_seen.elapsed().as_secs() / DELIVERY_EVERY.as_secs() + 1;
+    /// ledger first saw the message, or is guessed to have seen it where it `is_guessed`.
+    fn delivery(&self, is_guessed: bool) -> u32 {
+        let mut age = self.first_seen.elapsed();
+        if is_guessed {
+            age += self.guessed_age;
+        }
+        let by_time = age.as_secs() / DELIVERY_EVERY.as_secs() + 1;
         self.deliveries
             .max(u32::try_from(by_time).unwrap_or(u32::MAX))
     }
@@ -273,6 +289,7 @@ impl Carrier {
     fn step_back(&mut self, holds: bool) -> Waited {
         let mut waited = Waited::Held;
         self.is_carrier = false;
+        let is_guessed = !self.ticket.is_stored();
         self.ticket.progress.send_if_modified(|progress| {
             progress.carriers -= 1;
             waited = match &progress.state {
@@ -280,7 +297,7 @@ impl Carrier {
                 State::Said(said) => Waited::Said(said.clone()),
                 State::Busy => Waited::Busy,
                 State::Abandoned => Waited::Abandoned,
-                State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
+                State::Open if !holds || progress.delivery(is_guessed) >= LAST_DELIVERY => {
                     progress.is_over = true;
                     Waited::Last
                 }

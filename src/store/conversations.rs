@@ -268,7 +268,8 @@ pub trait ConversationStore: Send + Sync {
     /// Ends one's own lease, so that what waits is handled elsewhere at once.
     async fn release(&self, of: &OpenId, turn: Turn) -> Result<(), StoreError>;
 
-    /// Notes whether a delivery has carried the message's reply.
+    /// Notes whether a delivery has carried the message's reply. That one has is not taken back: two
+    /// instances may have deliveries of it, and know of their own alone.
     async fn mark_given(&self, of: &OpenId, key: &Digest, given: bool) -> Result<(), StoreError>;
 
     /// Stores the reply of a message that comes from outside: of one that was finished without, or is

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use offiaccount::config::Settings;
 use offiaccount::simulator::{Kind, Mode, Options, Simulator};
@@ -51,25 +51,44 @@ fn instance() {
     let config = Config::from_settings(&settings).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bot = bot(Journal::at(Path::new(&journal)));
-    runtime.spawn(notice_stalls("this instance"));
+    runtime.spawn(notice_stalls("this instance", drop));
     runtime.block_on(offiaccount::serve(config, bot)).unwrap();
 }
 
+/// A time without any for the tasks of a process, in the milliseconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stall {
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
+}
+
+/// The words with which a stall stands in the log, before and between its two times.
+const STALLED: [&str; 2] = [" stood still from ", " ms to "];
+
 /// Says when this process had no time for its tasks: where the machine is too busy, a delivery that is
 /// not answered in time is no defect.
-async fn notice_stalls(of: &str) {
+pub(crate) async fn notice_stalls(of: &str, note: impl Fn(Stall)) {
     loop {
         let began = Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let stalled = began.elapsed() - Duration::from_millis(50);
-        if stalled > Duration::from_millis(250) {
-            eprintln!("{:?}: {of} stood still for {stalled:?}", SystemTime::now());
+        if stalled > Duration::from_millis(100) {
+            let to_ms = unix_ms();
+            let from_ms = to_ms - u64::try_from(stalled.as_millis()).unwrap();
+            eprintln!("{of}{}{from_ms}{}{to_ms}", STALLED[0], STALLED[1]);
+            note(Stall { from_ms, to_ms });
         }
     }
 }
 
-/// What the bot of the instances does. A text is a command, with the message's own `#tag` at its end,
-/// which comes back at the end of the answer:
+/// The milliseconds of Unix time.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// What the bot of the instances does. A text is a command, and so is the key of a menu's button if
+/// it has one, with the message's own `#tag` at its end, which comes back at the end of the answer:
 ///
 /// - `wait MS`: `waited MS`, after so long.
 /// - `count after MS`: counts in the session, after so long: `count N`.
@@ -81,7 +100,8 @@ pub(crate) fn bot(journal: Journal) -> Bot {
     Bot::new().fallback(move |ctx: Context| {
         let journal = Arc::clone(&journal);
         async move {
-            let Some(text) = ctx.text().map(str::to_owned) else {
+            let key = ctx.event_key().filter(|key| key.contains('#'));
+            let Some(text) = ctx.text().or(key).map(str::to_owned) else {
                 return Ok(Reply::None);
             };
             let tag = tag_of(&text).unwrap_or_default();
@@ -191,7 +211,8 @@ impl Journal {
         begun.map(|(_, _, tag)| tag).collect()
     }
 
-    fn lines(&self) -> Vec<(String, u32, String)> {
+    /// What was noted: `begun` or `ended`, the process id, the tag.
+    pub(crate) fn lines(&self) -> Vec<(String, u32, String)> {
         let text = std::fs::read_to_string(&self.path).unwrap();
         // A line that is being written has no end yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -284,11 +305,25 @@ impl Instance {
         self.folder.join(format!("{}.log", self.addr.port()))
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) async fn ends(&mut self) {
+    /// The stalls that its log tells of.
+    pub(crate) fn stalls(&self) -> Vec<Stall> {
+        let stall = |line: &str| {
+            let (_, times) = line.split_once(STALLED[0])?;
+            let (from, to) = times.split_once(STALLED[1])?;
+            let (from_ms, to_ms) = (from.parse().ok()?, to.parse().ok()?);
+            Some(Stall { from_ms, to_ms })
+        };
+        self.log().lines().filter_map(stall).collect()
+    }
+
+    /// Waits until it has ended by itself. Returns whether that was a good end.
+    pub(crate) async fn ends(&mut self) -> bool {
         let until = Instant::now() + PATIENCE;
         let child = self.child.as_mut().unwrap();
-        while child.try_wait().unwrap().is_none() {
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
             assert!(Instant::now() < until, "{} does not end", self.addr);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -377,7 +412,7 @@ impl Cluster {
         let mut instances: Vec<Instance> = (0..plan.instances)
             .map(|_| Instance::new(folder.path(), &settings))
             .collect();
-        tokio::spawn(notice_stalls("the platform"));
+        tokio::spawn(notice_stalls("the platform", drop));
         let stop = CancellationToken::new();
         let addresses = instances.iter().map(|instance| instance.addr).collect();
         let balancer = Arc::new(Balancer::new(addresses, plan.is_patient));

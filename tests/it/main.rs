@@ -9,6 +9,8 @@ mod bot;
 mod browser;
 mod browser_simulator;
 mod centre;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cli;
 mod client;
 mod clients;

@@ -105,7 +105,7 @@ async fn an_answer_carried_while_the_store_is_away_is_noted_when_it_is_back() {
     assert_eq!(result["attempts"].as_array().unwrap().len(), 2, "{result}");
     assert_eq!(shown(&result), "count 1 #slow");
     // Else it would be overdue, and sent again.
-    cluster.has_stored(1, "AND given = 1").await;
+    cluster.has_stored(1, "AND given <> 0").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 //! {_id: openid,
 //!  turn, lease_until,               // who holds it; a lease's end is there as long as something waits
 //!  waiting: [{key: KEY, seen: {first, deliveries, last}, message, outside: {reply, by}}],
-//!  done: {KEY: {seen, turn, reply, by, keeper}},
+//!  done: {KEY: {seen, turn, reply, by, keeper, carried}},
 //!  ungiven: [{key: KEY, due}],      // of `done`: replies that no delivery has carried
 //!  kept: [{id, reply, at, sending_until, sender}], answers,
 //!  session: {value, until}, windows: {message: {at, sent, last}, …}, left,

@@ -12,10 +12,13 @@ use crate::wechat::id::OpenId;
 /// the last delivery.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 
-/// Values of `given`. A reply that became a kept answer is never given by a delivery.
+/// Values of `given`. Whoever has handled a message may say `GIVEN` before a delivery has carried the reply,
+/// and take that back; not `CARRIED`, which an instance says once one has. A reply that became a kept answer
+/// is never given by a delivery.
 const NOT_GIVEN: i64 = 0;
 const GIVEN: i64 = 1;
 const KEPT: i64 = 2;
+const CARRIED: i64 = 3;
 
 pub(super) struct Entry {
     pub(super) id: i64,
@@ -189,15 +192,15 @@ pub(super) fn mark_given(
     given: bool,
 ) -> rusqlite::Result<()> {
     let (from, to) = if given {
-        (NOT_GIVEN, GIVEN)
+        ([NOT_GIVEN, GIVEN], CARRIED)
     } else {
-        (GIVEN, NOT_GIVEN)
+        ([GIVEN, GIVEN], NOT_GIVEN)
     };
     db.prepare_cached(
-        "UPDATE ledger SET given = ?4 WHERE conversation = ?1 AND key = ?2 AND given = ?3
+        "UPDATE ledger SET given = ?5 WHERE conversation = ?1 AND key = ?2 AND given IN (?3, ?4)
              AND message IS NULL AND reply IS NOT NULL",
     )?
-    .execute((conversation, key.0, from, to))
+    .execute((conversation, key.0, from[0], from[1], to))
     .map(drop)
 }
 

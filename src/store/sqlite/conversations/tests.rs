@@ -163,16 +163,20 @@ async fn a_reply_that_no_delivery_carried_is_overdue_when_none_will() {
         )
         .await;
 
-    let mark = async |given| {
-        let key = key(1);
+    let mark = async |n, given| {
+        let key = key(n);
         let mark = fixture.store.mark_given(&alice, &key, given);
         mark.await.unwrap();
     };
-    mark(true).await;
+    mark(1, true).await;
     assert_eq!(fixture.overdue().await, []);
-    mark(false).await;
+    mark(1, false).await;
+    assert_eq!(fixture.overdue().await, [], "a delivery has carried it");
+    fixture.age("ledger", "first_seen", 60 * SECOND).await;
+    assert_eq!(fixture.overdue().await, [], "a delivery carries it");
+    mark(3, false).await;
     assert_eq!(fixture.overdue().await, std::slice::from_ref(&alice));
-    assert_eq!(fixture.store.keep_answer(&alice, &key(1)).await, Ok(true));
+    assert_eq!(fixture.store.keep_answer(&alice, &key(3)).await, Ok(true));
     assert_eq!(fixture.overdue().await, []);
     assert_eq!(fixture.take_overdue(&alice).await, Overdue::default());
 }
