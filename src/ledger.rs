@@ -43,6 +43,7 @@ use crate::wechat::{Kind, Message, Reply};
 
 mod compose;
 mod desk;
+mod follow;
 mod handle;
 mod late;
 mod overdue;
@@ -50,6 +51,7 @@ mod register;
 mod ticket;
 
 use desk::{Desks, Entered};
+use follow::Followed;
 use ticket::{Ticket, Waited};
 
 /// A conversation's lease lives this long unless it is renewed, so a dead holder's messages wait no
@@ -115,6 +117,7 @@ struct Inner {
     skew: Arc<Skew>,
     metrics: MessageMetrics,
     desks: Arc<Desks>,
+    followed: Arc<Followed>,
     tasks: TaskTracker,
     /// Cancelled when the process ends: what can wait is left to other instances.
     closing: CancellationToken,
@@ -131,6 +134,7 @@ impl Ledger {
             skew: parts.skew,
             metrics: parts.metrics,
             desks: Arc::default(),
+            followed: Arc::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))

@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 
@@ -15,10 +15,6 @@ use crate::customer_service;
 use crate::store::{Delivered, Delivery, StoreError};
 use crate::wechat::id::OpenId;
 
-/// When a message that another instance handles is looked at first, and at the longest after each look:
-/// what has taken long will take longer.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A message made longer ago than this, in seconds, may have been handled long ago.
 const FRESH_SECONDS: i64 = 60;
 
@@ -131,53 +127,6 @@ impl Inner {
             ticket.note_stored();
         }
         Ok(found)
-    }
-
-    /// Waits in a task of its own for the reply that another instance makes, or that comes from outside,
-    /// while a delivery waits for it here.
-    pub(super) fn follow(self: &Arc<Self>, seat: &Seat, charge: Charge) {
-        seat.forget(&charge.key);
-        self.look_out(seat, charge);
-    }
-
-    fn look_out(self: &Arc<Self>, seat: &Seat, charge: Charge) {
-        let (inner, seat) = (Arc::clone(self), seat.beside());
-        let key = charge.key;
-        self.spawn(&key, async move {
-            let following = inner.look_until_done(&seat, charge);
-            let closing = inner.closing.clone();
-            if let Some(Some(first)) = closing.run_until_cancelled(following).await {
-                inner.run(seat, Some(first)).await;
-            }
-        });
-    }
-
-    async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Standing> {
-        let store = &self.services.store;
-        let mut pause = FIRST_LOOK;
-        while charge.is_waited_for() {
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
-            pause = LOOK_EVERY.min(pause + pause / 4);
-            let look = store.look(&seat.of, &charge.key, seat.turn, LEASE);
-            match within(STORE_WITHIN, look).await {
-                Ok(Delivered::Held(held)) => {
-                    tracing::info!("taking over a conversation whose holder is gone");
-                    let to_run = seat.note(held.waiting, Some(charge));
-                    return to_run.then_some((held.session, held.kept));
-                }
-                Ok(Delivered::Done(said)) => {
-                    self.metrics.count_repeat("kept");
-                    self.publish_found(&seat.of, &charge, &said).await;
-                    return None;
-                }
-                Ok(Delivered::Elsewhere {
-                    deliveries,
-                    first_seen,
-                }) => charge.count_elsewhere(deliveries, first_seen),
-                Ok(Delivered::Full) | Err(_) => {}
-            }
-        }
-        None
     }
 
     /// Hands on a reply that the store has. Whoever made it sends it on its further way unless it was noted

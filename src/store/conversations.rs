@@ -252,6 +252,10 @@ pub trait ConversationStore: Send + Sync {
         lease: Duration,
     ) -> Result<Delivered, StoreError>;
 
+    /// For each of these messages, whether it waits while somebody holds its conversation: a
+    /// [`look`](Self::look) at it would find nothing new. One question for all that an instance follows.
+    async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError>;
+
     /// Makes one's own lease last `lease` from now. Returns whether it was still one's own.
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError>;
 

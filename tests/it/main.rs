@@ -8,11 +8,13 @@
 mod bot;
 mod browser;
 mod browser_simulator;
+mod centre;
 #[cfg(target_os = "linux")]
 mod chaos;
 mod cli;
 mod client;
 mod clients;
+mod cold;
 mod customer_service;
 mod deploy;
 mod foreign;
@@ -23,6 +25,7 @@ mod jssdk;
 mod keys;
 mod kills;
 mod ladder;
+mod life;
 mod management;
 mod mongod;
 mod oauth;

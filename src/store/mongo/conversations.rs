@@ -44,6 +44,7 @@
 //!
 //! [may be old]: crate::store::Delivery::may_be_old
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,7 +55,7 @@ use mongodb::error::Error;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::expression::{binary, from_now, is_over, merge, when};
+use super::expression::{binary, from_now, is_over, merge, or_empty, when};
 use super::schema::{CONVERSATIONS, has_due_at};
 use super::{Change, Mongo};
 use crate::store::{
@@ -109,6 +110,52 @@ impl ConversationStore for Mongo {
             mark: Mark::new(),
         };
         self.arrive_again(&arrival, None).await
+    }
+
+    async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError> {
+        #[derive(Deserialize)]
+        struct Known {
+            _id: OpenId,
+            is_held: bool,
+            waiting: Vec<String>,
+        }
+
+        let of: HashSet<String> = messages
+            .iter()
+            .map(|(of, _)| of.as_str().to_owned())
+            .collect();
+        let of: Vec<String> = of.into_iter().collect();
+        let known: HashMap<OpenId, Known> = self
+            .run("still_waiting", move |database| {
+                let asked = doc! { "_id": { "$in": &of } };
+                async move {
+                    let mut found = database
+                        .collection::<Known>(CONVERSATIONS)
+                        .find(asked)
+                        .projection(doc! {
+                            "_id": 1,
+                            "is_held": { "$not": [is_over("$lease_until")] },
+                            "waiting": or_empty("$waiting.key"),
+                        })
+                        .await?;
+                    let mut known = HashMap::new();
+                    while let Some(found) = found.try_next().await? {
+                        known.insert(found._id.clone(), found);
+                    }
+                    Ok(known)
+                }
+            })
+            .await?;
+        let waits = |(of, key): &(OpenId, Digest)| {
+            known.get(of).is_some_and(|known| {
+                known.is_held
+                    && known
+                        .waiting
+                        .iter()
+                        .any(|waiting| Key::of(key).as_str() == waiting)
+            })
+        };
+        Ok(messages.iter().map(waits).collect())
     }
 
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError> {

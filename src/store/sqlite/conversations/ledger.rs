@@ -137,6 +137,20 @@ pub(super) fn is_waiting(
     Ok(found.is_some_and(|entry| matches!(entry.state, State::Waiting)))
 }
 
+/// Whether the message waits while somebody holds its conversation.
+pub(super) fn is_waiting_and_held(
+    db: &Connection,
+    of: &OpenId,
+    key: &Digest,
+    now: i64,
+) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT 1 FROM conversations JOIN ledger ON ledger.conversation = conversations.id
+         WHERE openid = ?1 AND lease_until > ?3 AND key = ?2 AND message IS NOT NULL",
+    )?
+    .exists((of.as_str(), key.0, now))
+}
+
 /// Notes how many deliveries were counted.
 pub(super) fn count(db: &Connection, entry: i64, deliveries: u32) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE ledger SET deliveries = ?2 WHERE id = ?1")?

@@ -13,6 +13,7 @@ on_every_store! {
     a_renewed_lease_is_not_taken_over
     a_released_conversation_is_held_elsewhere_at_once
     a_look_takes_over_and_counts_no_delivery
+    there_is_news_of_what_was_handled_or_has_no_holder_any_more
     more_than_may_wait_are_refused
     a_handled_message_is_not_left_to_another_holder
     one_user_does_not_wait_for_another
@@ -291,6 +292,28 @@ async fn a_look_takes_over_and_counts_no_delivery(place: Place) {
     assert_eq!(elsewhere(holder.look(1).await), 1, "it is held again");
     written(another.finish(&handled(1)).await);
     assert_eq!(holder.look(1).await, Delivered::Done(reply(1)));
+}
+
+async fn there_is_news_of_what_was_handled_or_has_no_holder_any_more(place: Place) {
+    let store = place.open().await;
+    let (alice, bob) = (Holder::new(&store), Holder::of("oBob", &store));
+    let (alices, bobs) = ((alice.of.clone(), digest(1)), (bob.of.clone(), digest(1)));
+    let behind = (alice.of.clone(), digest(2));
+    let unknown = (open_id("oCarol"), digest(1));
+    let asked = [alices, unknown, behind, bobs];
+    let waiting = || async { store.still_waiting(&asked).await.unwrap() };
+    assert_eq!(waiting().await, [false; 4]);
+
+    hold(alice.deliver(1).await);
+    hold(alice.deliver(2).await);
+    hold(bob.deliver(1).await);
+    assert_eq!(waiting().await, [true, false, true, true]);
+    written(alice.finish(&handled(1)).await);
+    assert_eq!(waiting().await, [false, false, true, true], "it is handled");
+    bob.release().await;
+    assert_eq!(waiting().await, [false, false, true, false], "it is free");
+    let nothing: &[(OpenId, Digest)] = &[];
+    assert_eq!(store.still_waiting(nothing).await, Ok(vec![]));
 }
 
 async fn more_than_may_wait_are_refused(place: Place) {
