@@ -36,7 +36,7 @@ use tracing::Instrument as _;
 use crate::api::Skew;
 use crate::bot::{Bot, Chain, Services};
 use crate::config::{SlowAnswers, Texts};
-use crate::store::{Answered, Digest, StoreError};
+use crate::store::{Answered, DELIVERIES_END, Digest, StoreError};
 use crate::telemetry::metrics::MessageMetrics;
 use crate::wechat::id::OpenId;
 use crate::wechat::{Kind, Message, Reply};
@@ -83,6 +83,10 @@ pub struct Said {
     pub reply: Reply,
     /// When it was ready, in Unix seconds of the platform's clock.
     pub at: i64,
+    /// Answers that were kept for the user stand in it, so it must not be dropped for another reply to the
+    /// same message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) holds_kept: bool,
 }
 
 /// The ledger of one instance, over a store that all instances share.
@@ -141,17 +145,15 @@ impl Ledger {
         let inner = &self.0;
         let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
         let of = message.from.clone();
-        let age = inner.skew.now().saturating_sub(message.create_time);
+        let nth = inner.nth_by_its_time(&message);
         let ticket = Arc::new(Ticket::new(Arc::new(message)));
-        // Both are whole seconds, so it may be one less.
-        ticket.guess_age(Duration::from_secs((age - 1).try_into().unwrap_or(0)));
         let mut delivery = match inner.desks.enter(ticket, &of) {
             Entered::Joined(ticket) => {
                 inner.metrics.count_repeat("joined");
-                ticket.deliver()
+                ticket.deliver(nth)
             }
             Entered::New(ticket, seat) => {
-                let delivery = ticket.deliver();
+                let delivery = ticket.deliver(nth);
                 if let Some(seat) = seat {
                     inner.start(&ticket.key, Arc::clone(inner).register(seat));
                 }
@@ -284,8 +286,23 @@ impl Inner {
     }
 
     fn say(&self, reply: Reply) -> Said {
-        let at = self.skew.now();
-        Said { reply, at }
+        Said {
+            reply,
+            at: self.skew.now(),
+            holds_kept: false,
+        }
+    }
+
+    /// Which delivery of the message this is at least, by the message's own time. While the store is away
+    /// nobody counts those at other instances, and the third must be answered.
+    fn nth_by_its_time(&self, message: &Message) -> u32 {
+        let age = self.skew.now().saturating_sub(message.create_time);
+        let age = Duration::from_secs(age.try_into().unwrap_or(0));
+        if age >= DELIVERIES_END {
+            // No message is under way so long: one of the clocks is wrong.
+            return 1;
+        }
+        ticket::nth_after(age)
     }
 
     /// Cuts a reply to what the platform delivers.

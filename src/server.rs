@@ -421,3 +421,72 @@ impl AsyncWrite for WatchedStream {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem::endpoint::make;
+    use poem::http::StatusCode;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    const SHED_WITHIN: Duration = Duration::from_secs(1);
+
+    async fn ask(addr: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn too_many_requests_are_shed_at_once_and_those_under_way_are_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let go_on = Arc::new(Semaphore::new(0));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let endpoint = make({
+            let (go_on, waiting) = (Arc::clone(&go_on), Arc::clone(&waiting));
+            move |_| {
+                let (go_on, waiting) = (Arc::clone(&go_on), Arc::clone(&waiting));
+                async move {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    let _ = go_on.acquire().await;
+                    StatusCode::OK
+                }
+            }
+        });
+        let (load, shutdown) = (Load::new(), CancellationToken::new());
+        let serving = tokio::spawn(serve(listener, endpoint, load.clone(), shutdown.clone()));
+
+        let mut under_way = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            under_way.push(ask(addr).await);
+        }
+        while waiting.load(Ordering::Relaxed) < MAX_REQUESTS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..20 {
+            let answering = answer(ask(addr).await);
+            let answer = tokio::time::timeout(SHED_WITHIN, answering).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        }
+        assert_eq!(load.shed.get(), 20);
+
+        go_on.close();
+        for stream in under_way {
+            let answer = answer(stream).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
+}

@@ -388,7 +388,8 @@ impl Inner {
         if !keep.is_empty() && !say.is_silent() {
             tracing::info!(more = keep.len(), "the rest of an answer follows");
         }
-        let said = self.say(say);
+        let mut said = self.say(say);
+        said.holds_kept = !handled.taken.is_empty();
         handled.reply = Some(self.encode(&said));
         handled.given = said.reply.is_silent() || ticket.has_carrier_for(STORE_WITHIN);
         handled.kept = keep
@@ -466,9 +467,9 @@ impl Inner {
                 Delivered::Held(held) => self.take_up(seat, held.waiting),
                 // It was written before.
                 Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => return Ok(()),
-                Delivered::Done(_) => {
+                Delivered::Done(reply) => {
                     self.note_handled_twice();
-                    if ticket.is_carried() {
+                    if ticket.is_carried() && !self.decode(&reply).holds_kept {
                         // The other's is not given as well.
                         self.note_given(&seat.of, ticket).await;
                     }

@@ -34,9 +34,6 @@ pub(super) struct Ticket {
 }
 
 struct Progress {
-    /// How long it was under way when it came here first, by its own time. It may have been delivered to
-    /// others before, and while the store is away nothing else tells.
-    guessed_age: Duration,
     /// Deliveries counted, here and elsewhere.
     deliveries: u32,
     first_seen: Instant,
@@ -91,7 +88,6 @@ impl Ticket {
             key: Digest(message.ledger_key()),
             message,
             progress: watch::Sender::new(Progress {
-                guessed_age: Duration::ZERO,
                 deliveries: 0,
                 first_seen: Instant::now(),
                 arrived: Instant::now(),
@@ -101,14 +97,6 @@ impl Ticket {
                 state: State::Open,
             }),
             is_stored: AtomicBool::new(false),
-        }
-    }
-
-    /// Tells how long it is under way by its own time. Where that is longer than any message can be, one of
-    /// the clocks is wrong.
-    pub(super) fn guess_age(&self, age: Duration) {
-        if age < DELIVERIES_END {
-            self.change(|progress| progress.guessed_age = age);
         }
     }
 
@@ -122,11 +110,11 @@ impl Ticket {
         self.is_stored.load(Ordering::Relaxed)
     }
 
-    /// Counts a delivery that begins here.
-    pub(super) fn deliver(self: &Arc<Self>) -> Carrier {
+    /// Counts a delivery that begins here. It is the `nth` at least, whoever had those before.
+    pub(super) fn deliver(self: &Arc<Self>, nth: u32) -> Carrier {
         let receiver = self.progress.subscribe();
         self.change(|progress| {
-            progress.deliveries += 1;
+            progress.deliveries = nth.max(progress.deliveries + 1);
             progress.carriers += 1;
             progress.arrived = Instant::now();
         });
@@ -237,15 +225,9 @@ impl Ticket {
 
 impl Progress {
     /// Which delivery it is by now: the number counted or, where larger, one for each 5 s since the
-    /// ledger first saw the message, or is guessed to have seen it where it `is_guessed`.
-    fn delivery(&self, is_guessed: bool) -> u32 {
-        let mut age = self.first_seen.elapsed();
-        if is_guessed {
-            age += self.guessed_age;
-        }
-        let by_time = age.as_secs() / DELIVERY_EVERY.as_secs() + 1;
-        self.deliveries
-            .max(u32::try_from(by_time).unwrap_or(u32::MAX))
+    /// ledger first saw the message.
+    fn delivery(&self) -> u32 {
+        self.deliveries.max(nth_after(self.first_seen.elapsed()))
     }
 
     /// Whether a delivery waits at whose other end the platform still listens.
@@ -256,6 +238,12 @@ impl Progress {
     fn is_over(&self) -> bool {
         !self.has_listener() && (self.is_over || self.first_seen.elapsed() >= DELIVERIES_END)
     }
+}
+
+/// Which delivery it is so long after the first.
+pub(super) fn nth_after(first: Duration) -> u32 {
+    let nth = first.as_secs() / DELIVERY_EVERY.as_secs() + 1;
+    u32::try_from(nth).unwrap_or(u32::MAX)
 }
 
 /// A delivery that waits for its message's reply.
@@ -289,7 +277,6 @@ impl Carrier {
     fn step_back(&mut self, holds: bool) -> Waited {
         let mut waited = Waited::Held;
         self.is_carrier = false;
-        let is_guessed = !self.ticket.is_stored();
         self.ticket.progress.send_if_modified(|progress| {
             progress.carriers -= 1;
             waited = match &progress.state {
@@ -297,7 +284,7 @@ impl Carrier {
                 State::Said(said) => Waited::Said(said.clone()),
                 State::Busy => Waited::Busy,
                 State::Abandoned => Waited::Abandoned,
-                State::Open if !holds || progress.delivery(is_guessed) >= LAST_DELIVERY => {
+                State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
                     progress.is_over = true;
                     Waited::Last
                 }

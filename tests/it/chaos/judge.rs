@@ -177,7 +177,12 @@ impl Books {
             let overlaps = |hop: &&Hop| hop.from_ms <= span.1 && span.0 <= hop.to_ms;
             let mut there = hops.iter().filter(overlaps);
             let excuses = [Fault::KillInstance, Fault::FreezeInstance];
-            if there.any(|hop| self.befell(&excuses, hop)) {
+            // What was delivered to one that died may be known to nobody, and so may be how often.
+            let is_uncounted = is_missed
+                && hops
+                    .iter()
+                    .any(|hop| self.befell(&[Fault::KillInstance], hop));
+            if is_uncounted || there.any(|hop| self.befell(&excuses, hop)) {
                 table.struck_deliveries += 1;
             } else if is_late && self.stalled(span) + IN_TIME_MS >= *ms {
                 table.stalled_answers += 1;

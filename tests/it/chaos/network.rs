@@ -23,8 +23,6 @@ pub(crate) enum Party {
     Member(usize),
     /// A backend, by its number.
     Instance(usize),
-    /// The tests.
-    Other,
 }
 
 /// One side of a fault.
@@ -158,11 +156,9 @@ impl Network {
         number: usize,
         member: SocketAddr,
     ) {
-        let knowing = {
-            let network = Arc::clone(&self);
-            tokio::task::spawn_blocking(move || network.party_at(peer.port()))
+        let Some(from) = Arc::clone(&self).caller(peer, number).await else {
+            return;
         };
-        let from = knowing.await.unwrap();
         let way = Way {
             network: self,
             ends: (from, Party::Member(number)),
@@ -186,11 +182,21 @@ impl Network {
         }
     }
 
-    /// Who has this port of this machine.
-    fn party_at(&self, port: u16) -> Party {
-        let Some(inode) = inode_of(port) else {
-            return Party::Other;
-        };
+    /// Who has connected to a proxy from there. A process may be known a moment later than it connects.
+    async fn caller(self: Arc<Self>, peer: SocketAddr, proxy: usize) -> Option<Party> {
+        for _ in 0..50 {
+            let network = Arc::clone(&self);
+            let looking = tokio::task::spawn_blocking(move || network.party_at(peer, proxy));
+            if let Some(party) = looking.await.unwrap() {
+                return Some(party);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
+    fn party_at(&self, peer: SocketAddr, proxy: usize) -> Option<Party> {
+        let inode = inode_of(peer.port(), self.addresses[proxy].port())?;
         let socket = format!("socket:[{inode}]");
         let parties = self.parties.lock().unwrap().clone();
         let is_of = |pid: &u32| {
@@ -201,21 +207,21 @@ impl Network {
             })
         };
         let mut found = parties.into_iter().filter(|(pid, _)| is_of(pid));
-        found.next().map_or(Party::Other, |(_, party)| party)
+        found.next().map(|(_, party)| party)
     }
 }
 
-/// The number of the socket at this local port of IPv4, connected to another.
-fn inode_of(port: u16) -> Option<String> {
+/// The number of the socket of IPv4 at one local port, connected to another.
+fn inode_of(local: u16, remote: u16) -> Option<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    let local = format!(":{port:04X}");
+    let [local, remote] = [local, remote].map(|port| format!(":{port:04X}"));
     let mut lines = table.lines().skip(1);
     lines.find_map(|line| {
-        let mut words = line.split_whitespace();
-        let (address, state) = (words.nth(1)?, words.nth(1)?);
-        // 0A listens.
-        let is_it = address.ends_with(&local) && state != "0A";
-        is_it.then(|| words.nth(5).map(str::to_owned)).flatten()
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words.get(1)?.ends_with(&local) && words.get(2)?.ends_with(&remote);
+        // One that is closed has none.
+        let inode = words.get(9).filter(|inode| **inode != "0")?;
+        is_it.then(|| (*inode).to_owned())
     })
 }
 
