@@ -11,7 +11,8 @@ use super::error::store_error;
 use crate::store::StoreError;
 
 /// The steps, oldest first. Never change one that was released: add another.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE credentials (
         key          TEXT PRIMARY KEY,
         generation   INTEGER NOT NULL,
@@ -134,7 +135,34 @@ const STEPS: &[&str] = &["
     ) STRICT;
     CREATE INDEX audit_at ON audit (at);
     CREATE INDEX audit_expires_at ON audit (expires_at);
-"];
+    ",
+    "
+    CREATE TABLE journal (
+        id      INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        entries BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_segments (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        first_at INTEGER NOT NULL,
+        last_at  INTEGER NOT NULL,
+        base_row INTEGER NOT NULL,
+        last_row INTEGER NOT NULL,
+        bits     INTEGER NOT NULL,
+        filter   BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_refs (
+        id   INTEGER PRIMARY KEY,
+        refs BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_writer (
+        only     INTEGER PRIMARY KEY CHECK (only = 1),
+        name     BLOB NOT NULL,
+        is_fast  INTEGER NOT NULL,
+        is_asked INTEGER NOT NULL
+    ) STRICT;
+    ",
+];
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.
 const APPLICATION_ID: i64 = 0x6f66_6669;
