@@ -38,10 +38,13 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Delivered, StoreError> {
-        let began = Instant::now();
         let mut searched = 0;
         loop {
-            match self.journal.deliver(of, delivery, turn, lease, searched) {
+            let began = Instant::now();
+            match self
+                .journal
+                .deliver(of, delivery, turn, lease, began, searched)
+            {
                 Fast::Held(conversation) => {
                     self.metrics.observe("deliver", "ok", began.elapsed());
                     return Ok(Delivered::Held(conversation));
@@ -102,7 +105,7 @@ impl ConversationStore for Sqlite {
         lease: Duration,
     ) -> Result<Finished, StoreError> {
         let began = Instant::now();
-        if let Some(wakes) = self.journal.finish(of, handled, turn) {
+        if let Some(wakes) = self.journal.finish(of, handled, turn, began) {
             if wakes {
                 self.worker.wake();
             }

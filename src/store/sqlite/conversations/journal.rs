@@ -76,9 +76,9 @@ pub(in super::super) struct Limits {
     pub(in super::super) segment: usize,
     /// How long entries wait for being put into a segment.
     pub(in super::super) segment_age: Duration,
-    /// Segments whose filters are in memory, 3 bytes for each entry.
+    /// Segments whose filters are in memory, 2 bytes for each entry.
     pub(in super::super) filters: usize,
-    /// Messages of the last two minutes that are known by a filter, 1.4 bytes each.
+    /// Messages of the last two minutes that are known by a filter, 2 bytes each.
     pub(in super::super) seen: usize,
     /// Entries that wait for the file to take them, some 200 bytes each.
     pub(in super::super) buffered: usize,
@@ -94,7 +94,7 @@ impl Default for Limits {
             people: 450_000,
             segment: 32_768,
             segment_age: Duration::from_secs(600),
-            filters: 64,
+            filters: 96,
             seen: 4_000_000,
             buffered: 30_000,
             row: 1_000,
@@ -205,7 +205,7 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a delivery, if it is a common one. `searched` is the segment up to which the message was
+    /// Takes a delivery that `began` just now, if it is a common one. `searched` is the segment up to which the message was
     /// searched for in vain, 0 at first.
     pub(super) fn deliver(
         &self,
@@ -213,6 +213,7 @@ impl Journal {
         delivery: &Delivery,
         turn: Turn,
         lease: Duration,
+        began: Instant,
         searched: i64,
     ) -> Fast {
         if delivery.is_farewell || lease < LEAST_LEASE {
@@ -220,9 +221,9 @@ impl Journal {
         }
         let person = person(of);
         let message = entry::message(person, &delivery.key);
-        let (now, since) = (unix_millis(), Instant::now());
+        let now = unix_millis();
         let mut state = self.lock();
-        if !state.is_fast(since)
+        if !state.is_fast(began)
             || state.people.contains(&person)
             || state.claims.contains_key(&person)
             || state.busy.contains(&person)
@@ -248,7 +249,7 @@ impl Journal {
             turn,
             lease,
             first_seen: now,
-            since,
+            since: began,
             is_leaving: false,
         };
         state.claims.insert(person, claimed);
@@ -267,7 +268,13 @@ impl Journal {
 
     /// Takes the end of a common message. `None` where the tables decide; else whether the writer's thread
     /// has to be woken.
-    pub(super) fn finish(&self, of: &OpenId, handled: &Handled, turn: Turn) -> Option<bool> {
+    pub(super) fn finish(
+        &self,
+        of: &OpenId,
+        handled: &Handled,
+        turn: Turn,
+        began: Instant,
+    ) -> Option<bool> {
         let reply = handled.reply.as_deref()?;
         let is_plain = handled.given
             && handled.taken.is_empty()
@@ -278,7 +285,7 @@ impl Journal {
         }
         let person = person(of);
         let mut state = self.lock();
-        if !state.is_fast(Instant::now()) || state.buffered >= self.limits.buffered {
+        if !state.is_fast(began) || state.buffered >= self.limits.buffered {
             return None;
         }
         let claimed = state.claims.get(&person)?;
@@ -320,12 +327,12 @@ impl State {
     }
 
     /// The segments behind `searched` in which something may stand that is no older than `oldest`.
-    fn places(&self, hash: u64, oldest: i64, searched: i64) -> Vec<Place> {
+    fn places(&self, message: u64, oldest: i64, searched: i64) -> Vec<Place> {
         self.segments
             .iter()
             .rev()
             .take_while(|segment| segment.place.id > searched)
-            .filter(|segment| segment.last_at >= oldest && segment.may_hold(hash))
+            .filter(|segment| segment.last_at >= oldest && segment.may_hold(message))
             .map(|segment| segment.place)
             .collect()
     }

@@ -259,7 +259,8 @@ impl Journal {
             .map(|found| (state.tail.base + i64::from(found.row), *found, None))
             .collect();
         let oldest = now - millis(KEEP_WINDOWS);
-        let places = state.places(person, oldest, 0);
+        let segments = state.segments.iter().filter(|s| s.last_at > oldest);
+        let places: Vec<_> = segments.map(|segment| segment.place).collect();
         drop(state);
         for place in places {
             for (row, found) in place.find(db, person)? {

@@ -88,16 +88,17 @@ pub(super) struct Place {
 pub(super) struct Segment {
     pub(super) place: Place,
     pub(super) last_at: i64,
+    /// Of the messages.
     filter: Option<Filter>,
     /// The messages in it are in [`Seen`](super::filter::Seen) too.
     pub(super) is_seen: bool,
 }
 
 impl Segment {
-    pub(super) fn may_hold(&self, hash: u64) -> bool {
+    pub(super) fn may_hold(&self, message: u64) -> bool {
         self.filter
             .as_ref()
-            .is_none_or(|filter| filter.may_hold(hash))
+            .is_none_or(|filter| filter.may_hold(message))
     }
 
     pub(super) fn drop_filter(&mut self) {
@@ -134,8 +135,9 @@ pub(super) fn write(
     let times = || refs.iter().map(|found| found.at);
     let (first_at, last_at) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
     let bits = (refs.len() / PART).max(1).ilog2().min(MOST_BITS);
-    let mut filter = Filter::with_room_for(refs.len());
-    refs.iter().for_each(|found| filter.insert(found.hash));
+    let messages = || refs.iter().filter(|found| found.kind == MESSAGE);
+    let mut filter = Filter::with_room_for(messages().count());
+    messages().for_each(|found| filter.insert(found.hash));
     db.prepare_cached(
         "INSERT INTO journal_segments (first_at, last_at, base_row, last_row, bits, filter)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
