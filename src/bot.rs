@@ -27,6 +27,7 @@ pub use context::Context;
 pub(crate) use context::Services;
 pub use handler::{BotError, BotResult, Handler, IntoReply};
 pub use router::Route;
+pub use session::MAX_SESSION_BYTES;
 
 use std::sync::Arc;
 

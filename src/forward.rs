@@ -33,6 +33,8 @@ use call::{Downstream, Letter};
 
 /// How long a dead letter is kept.
 const KEEP_DEAD_LETTERS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Dead letters kept at most: the newest. Each may hold 64 KiB.
+const MOST_DEAD_LETTERS: usize = 10_000;
 /// The user's answer waits this long for a dead letter to be written.
 const STORE_WITHIN: Duration = Duration::from_millis(1_200);
 /// While the store is away, a dead letter is tried to be written for so long.
@@ -138,8 +140,16 @@ impl Forwarder {
 async fn write(store: Arc<dyn Store>, letter: DeadLetter) {
     let give_up_at = Instant::now() + REMEMBER_FOR;
     loop {
-        match store.add_dead_letter(&letter, KEEP_DEAD_LETTERS).await {
-            Ok(()) => return,
+        let adding = store.add_dead_letter(&letter, KEEP_DEAD_LETTERS, MOST_DEAD_LETTERS);
+        match adding.await {
+            Ok(0) => return,
+            Ok(dropped) => {
+                return tracing::error!(
+                    dropped,
+                    "there are more than {MOST_DEAD_LETTERS} dead letters, and the oldest are dropped: mend \
+                     the program at FORWARD_URL, and replay them"
+                );
+            }
             Err(error) if Instant::now() >= give_up_at => {
                 return tracing::error!(webhook.id = letter.id, %error, "a dead letter was not written: the store is away too long");
             }

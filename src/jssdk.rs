@@ -116,10 +116,7 @@ impl JsSdk {
     /// [`JsConfigError`] says what the caller mends.
     pub async fn config(&self, url: &str, now: u64) -> Result<JsConfig, JsConfigError> {
         let url = signature::without_fragment(url);
-        let host = host_of(url).ok_or(JsConfigError::Url)?;
-        if !self.hosts.contains(&host) {
-            return Err(JsConfigError::Host(host));
-        }
+        self.check_host(url)?;
         let ticket = self.tokens.get(Kind::JsapiTicket).await?.value;
         let nonce_str = nonce();
         Ok(JsConfig {
@@ -132,21 +129,48 @@ impl JsSdk {
             open_tag_list: OPEN_TAG_LIST,
         })
     }
+
+    fn check_host(&self, url: &str) -> Result<(), JsConfigError> {
+        let authority = authority_of(url).ok_or(JsConfigError::Url)?;
+        let is_ours = |host: &str| self.hosts.iter().any(|ours| ours == host);
+        // Nearly always it is written as it is in the settings, where it was parsed.
+        if is_ours(without_port(authority)) {
+            return Ok(());
+        }
+        let host = host_of(url).ok_or(JsConfigError::Url)?;
+        if is_ours(&host) {
+            Ok(())
+        } else {
+            Err(JsConfigError::Host(host))
+        }
+    }
+}
+
+/// An authority (RFC 3986, section 3.2) without a port that is one.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.starts_with('+') && port.parse::<u16>().is_ok() => host,
+        _ => authority,
+    }
 }
 
 /// The host as a browser would read it, in lower case. A form that no browser's `location.href` has is
 /// refused: a name before the host, a backslash for a slash, characters that a parser drops.
 fn host_of(text: &str) -> Option<String> {
+    authority_of(text)?;
+    Url::parse(text).ok()?.host_str().map(str::to_owned)
+}
+
+/// What stands between `://` and the path, if that has the form of a browser's address.
+fn authority_of(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once("://")?;
     let is_http = ["http", "https"]
         .iter()
         .any(|name| name.eq_ignore_ascii_case(scheme));
     let authority = rest.split(['/', '?']).next()?;
     let is_plain = !authority.is_empty() && !authority.contains(['@', '\\']);
-    if !is_http || !is_plain || text.chars().any(char::is_control) {
-        return None;
-    }
-    Url::parse(text).ok()?.host_str().map(str::to_owned)
+    let is_whole = is_http && is_plain && !text.chars().any(char::is_control);
+    is_whole.then_some(authority)
 }
 
 /// 16 hex digits.

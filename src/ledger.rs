@@ -19,8 +19,13 @@
 //!   least once, as does sending a customer-service message.
 //! - An answer that depends on nothing that is written (no session was changed, nothing kept is in it)
 //!   goes out before it is written. All others wait for it.
+//!
+//! While the store is away an instance answers from its own memory, and writes the entries when the store
+//! is back. A message that reads or changes the session waits for that, and so do the user's messages
+//! behind it. One is handled twice, and counted, where a retry of it reaches another instance meanwhile.
 
 use std::sync::Arc;
+use std::task::{self, Waker};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +43,7 @@ use crate::wechat::{Kind, Message, Reply};
 
 mod compose;
 mod desk;
+mod follow;
 mod handle;
 mod late;
 mod overdue;
@@ -45,6 +51,7 @@ mod register;
 mod ticket;
 
 use desk::{Desks, Entered};
+use follow::Followed;
 use ticket::{Ticket, Waited};
 
 /// A conversation's lease lives this long unless it is renewed, so a dead holder's messages wait no
@@ -106,6 +113,7 @@ struct Inner {
     skew: Arc<Skew>,
     metrics: MessageMetrics,
     desks: Arc<Desks>,
+    followed: Arc<Followed>,
     tasks: TaskTracker,
     /// Cancelled when the process ends: what can wait is left to other instances.
     closing: CancellationToken,
@@ -122,6 +130,7 @@ impl Ledger {
             skew: parts.skew,
             metrics: parts.metrics,
             desks: Arc::default(),
+            followed: Arc::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -132,7 +141,10 @@ impl Ledger {
         let inner = &self.0;
         let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
         let of = message.from.clone();
+        let age = inner.skew.now().saturating_sub(message.create_time);
         let ticket = Arc::new(Ticket::new(Arc::new(message)));
+        // Both are whole seconds, so it may be one less.
+        ticket.guess_age(Duration::from_secs((age - 1).try_into().unwrap_or(0)));
         let mut delivery = match inner.desks.enter(ticket, &of) {
             Entered::Joined(ticket) => {
                 inner.metrics.count_repeat("joined");
@@ -141,7 +153,7 @@ impl Ledger {
             Entered::New(ticket, seat) => {
                 let delivery = ticket.deliver();
                 if let Some(seat) = seat {
-                    inner.spawn(&ticket.key, Arc::clone(inner).register(seat));
+                    inner.start(&ticket.key, Arc::clone(inner).register(seat));
                 }
                 delivery
             }
@@ -224,6 +236,14 @@ impl Ledger {
             conversations = busy.len(),
             "leaving messages to other instances"
         );
+        let messages = inner.desks.not_stored();
+        if messages > 0 {
+            tracing::error!(
+                messages,
+                "the store was away, and does not know these messages: those without an answer are lost \
+                 unless WeChat delivers them again, which may have the others handled again"
+            );
+        }
         let release = |(of, turn)| async move {
             let release = inner.services.store.release(&of, turn);
             within(RELEASE_WITHIN, release).await
@@ -242,9 +262,25 @@ impl Inner {
         self.tasks.spawn(task.instrument(span));
     }
 
+    /// As [`spawn`](Self::spawn), but as far as the task gets without waiting it is run here and now. By
+    /// then most messages are handled, and none of them has cost a task.
+    fn start(&self, key: &Digest, task: impl Future<Output = ()> + Send + 'static) {
+        let _open = self.tasks.token();
+        let mut task = Box::pin(task.instrument(Self::span(key)));
+        // Where it waits, it is polled again by a task of its own, which is woken then.
+        let mut cx = task::Context::from_waker(Waker::noop());
+        if task.as_mut().poll(&mut cx).is_pending() {
+            self.tasks.spawn(task);
+        }
+    }
+
     /// Under which a message's log lines stand.
     fn span(key: &Digest) -> tracing::Span {
-        tracing::info_span!(MESSAGE_SPAN, msg.key = %hex::encode(&key.0[..6]))
+        let mut digits = [0; 12];
+        // Two digits for each byte are what there is room for, and ASCII.
+        let _ = hex::encode_to_slice(&key.0[..6], &mut digits);
+        let digits = str::from_utf8(&digits).unwrap_or_default();
+        tracing::info_span!(MESSAGE_SPAN, msg.key = digits)
     }
 
     fn say(&self, reply: Reply) -> Said {

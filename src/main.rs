@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offiaccount::config::{ConfigError, Settings};
+use offiaccount::Config;
+use offiaccount::config::Settings;
 
 mod cli;
 
@@ -60,31 +61,29 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Demo(arguments) => cli::run(cli::demo::run(arguments)),
-        Command::Serve { settings } => match configured(&settings) {
-            Ok(config) => cli::run(cli::serve::run(config)),
-            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
-        },
         Command::Simulate(arguments) => cli::run(cli::simulate::run(arguments)),
-        Command::Keys(command) => match configured(command.settings()) {
-            Ok(config) => cli::run(cli::keys::run(command, config)),
-            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
-        },
-        Command::Audit(arguments) => match configured(arguments.settings()) {
-            Ok(config) => cli::run(cli::audit::run(arguments, config)),
-            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
-        },
         Command::Rules(command) => cli::rules::run(command),
-        Command::Check { settings } => match configured(&settings) {
-            Ok(config) => cli::run(cli::check::run(config)),
-            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
-        },
-        Command::Forward(command) => match configured(command.settings()) {
-            Ok(config) => cli::run(cli::forward::run(command, config)),
-            Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
-        },
+        Command::Serve { settings } => run_configured(&settings, cli::serve::run),
+        Command::Check { settings } => run_configured(&settings, cli::check::run),
+        Command::Keys(command) => run_configured(&command.settings().clone(), |config| {
+            cli::keys::run(command, config)
+        }),
+        Command::Audit(arguments) => run_configured(&arguments.settings().clone(), |config| {
+            cli::audit::run(arguments, config)
+        }),
+        Command::Forward(command) => run_configured(&command.settings().clone(), |config| {
+            cli::forward::run(command, config)
+        }),
     }
 }
 
-fn configured(settings: &Settings) -> Result<offiaccount::Config, ConfigError> {
-    offiaccount::Config::from_settings(settings)
+/// Runs a command that needs the settings, or names all that is wrong with them.
+fn run_configured<C>(settings: &Settings, command: impl FnOnce(Config) -> C) -> ExitCode
+where
+    C: Future<Output = anyhow::Result<ExitCode>>,
+{
+    match Config::from_settings(settings) {
+        Ok(config) => cli::run(command(config)),
+        Err(error) => cli::fail(&error, cli::EXIT_SETTINGS),
+    }
 }

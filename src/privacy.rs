@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::forward::WebhookId;
 use crate::store::Store;
 use crate::wechat::Message;
 use crate::wechat::id::OpenId;
@@ -19,7 +20,8 @@ const PAUSES: [Duration; 4] = [
 pub(crate) async fn forget_if_demanded(store: &dyn Store, message: &Message) -> bool {
     let demanded = demanded_by(message);
     if let Some(open_id) = &demanded {
-        forget(store, open_id).await;
+        // If this event itself was forwarded in vain that stays: the other program has to forget him too.
+        forget(store, open_id, &WebhookId::of(message)).await;
     }
     demanded.is_some()
 }
@@ -34,10 +36,14 @@ fn demanded_by(message: &Message) -> Option<OpenId> {
     }
 }
 
-async fn forget(store: &dyn Store, open_id: &OpenId) {
+async fn forget(store: &dyn Store, open_id: &OpenId, but: &WebhookId) {
     let mut pauses = PAUSES.iter();
     loop {
-        match (store.forget_user(open_id).await, pauses.next()) {
+        let forgotten = async {
+            store.forget_user(open_id).await?;
+            store.forget_dead_letters(open_id, but.as_str()).await
+        };
+        match (forgotten.await, pauses.next()) {
             (Ok(()), _) => return,
             (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
             (Err(error), None) => {

@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::LogFormat;
 
+mod fields;
 pub mod metrics;
 
 /// Libraries that log whole requests below `info`: URLs with tokens, bodies with messages.
@@ -32,6 +33,7 @@ pub fn init(format: LogFormat) {
         .from_env_lossy();
     let lines = match format {
         LogFormat::Pretty => fmt::layer()
+            .fmt_fields(fields::TextFields)
             .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr)
             .boxed(),

@@ -151,7 +151,7 @@ impl TokenCentre {
             }
             (Some(flight), None) => flight,
             // The flight may take its time, for a caller who will not have the stored value.
-            (None, _) => match self.stored(kind).await {
+            (None, _) => match self.stored_for_all(kind).await {
                 Some(credential) => return Ok(credential),
                 None => slot.take_off().await?,
             },

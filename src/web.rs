@@ -136,8 +136,6 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         )
         // `/` too: poem's catch-all takes the empty rest.
         .at("/*path", route("/*", "GET, HEAD", pages::home_or_file))
-        .data(Arc::clone(&backend))
-        .around(error::catch_panic)
-        .around(replies::refuse_loop)
-        .around(trace::trace)
+        // One layer for all that wraps every route: each one moves the request.
+        .around(move |routes, request| trace::trace(Arc::clone(&backend), routes, request))
 }

@@ -127,7 +127,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// The value can't be written as JSON.
+    /// The value can't be written as JSON, or has more than
+    /// [`MAX_SESSION_BYTES`](super::MAX_SESSION_BYTES) as JSON.
     pub fn set_session<T: Serialize>(&self, value: &T, timeout: Duration) -> Result<(), BotError> {
         self.shared.session.set(value, timeout)
     }

@@ -13,6 +13,10 @@ use tokio::sync::SetOnce;
 use super::BotError;
 use crate::store::SessionChange;
 
+/// The most that a session may hold, in bytes of JSON. It is read with each message of the user and
+/// written again; a record of MongoDB's, which holds more than that, may have 16 MiB.
+pub const MAX_SESSION_BYTES: usize = 64 * 1024;
+
 /// What the store holds, once that is known, and what the handlers make of it.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -54,7 +58,16 @@ impl Session {
     }
 
     pub(super) fn set<T: Serialize>(&self, value: &T, timeout: Duration) -> Result<(), BotError> {
-        *self.change() = SessionChange::Set(serde_json::to_vec(value)?, timeout);
+        let bytes = serde_json::to_vec(value)?;
+        if bytes.len() > MAX_SESSION_BYTES {
+            return Err(format!(
+                "the session is too large: {} bytes of JSON, and at most {MAX_SESSION_BYTES} are kept; keep \
+                 what is large in a database of your own, and its key in the session",
+                bytes.len()
+            )
+            .into());
+        }
+        *self.change() = SessionChange::Set(bytes, timeout);
         Ok(())
     }
 
@@ -64,5 +77,28 @@ impl Session {
 
     fn change(&self) -> std::sync::MutexGuard<'_, SessionChange> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_session_that_is_too_large_is_refused_and_changes_nothing() {
+        let session = Session::default();
+        session.load(None);
+        // Two more are its quotation marks.
+        let most = "x".repeat(MAX_SESSION_BYTES - 2);
+        session.set(&most, LONG).unwrap();
+        let refusal = session.set(&format!("{most}y"), LONG).unwrap_err();
+        let text = refusal.to_string();
+        assert!(
+            text.contains("65537") && text.contains("database of your own"),
+            "{text}"
+        );
+        assert_eq!(session.get().await.unwrap(), Some(most));
     }
 }

@@ -120,6 +120,13 @@ impl Desks {
         busy.map(|(of, desk)| (of.clone(), desk.turn)).collect()
     }
 
+    /// The number of messages under way that the store does not know.
+    pub(super) fn not_stored(&self) -> usize {
+        let open = self.lock();
+        let tickets = open.tickets.values();
+        tickets.filter(|(ticket, _)| !ticket.is_stored()).count()
+    }
+
     /// Joins the message that is under way, or puts a new one in line.
     pub(super) fn enter(self: &Arc<Self>, ticket: Arc<Ticket>, of: &OpenId) -> Entered {
         let mut open = self.lock();
@@ -252,17 +259,16 @@ impl Seat {
         begin
     }
 
-    /// The same for a message that the store does not know.
-    pub(super) fn note_unregistered(&self, charge: Charge) -> bool {
-        let mut charge = Some(charge);
-        let begin = self.with_desk(|desk| {
+    /// The same for a message that the store does not know. Gives the charge back if it was on the list
+    /// before.
+    pub(super) fn note_unregistered(&self, charge: Charge) -> (bool, Option<Charge>) {
+        self.with_desk(|desk| {
+            let mut charge = Some(charge);
             if let Some(new) = charge.take_if(|charge| desk.noted.insert(charge.key)) {
                 desk.todo.push_back(Todo::Unregistered(new));
             }
-            desk.begin()
-        });
-        drop(charge);
-        begin
+            (desk.begin(), charge)
+        })
     }
 
     /// Whether the user has left, as far as it is known here.

@@ -23,9 +23,9 @@ use crate::wechat::{Message, Reply};
 
 const RENEW_EVERY: Duration = Duration::from_millis(1_300);
 /// While the store is away, how often it is asked again.
-const ASK_AGAIN_EVERY: Duration = Duration::from_millis(400);
+pub(super) const ASK_AGAIN_EVERY: Duration = Duration::from_millis(400);
 /// How long what the store does not take is remembered here.
-const REMEMBER_FOR: Duration = Duration::from_secs(600);
+pub(super) const REMEMBER_FOR: Duration = Duration::from_secs(600);
 
 /// How a conversation stands when the handling of a message begins: its session and its kept answers.
 pub(super) type Standing = (Option<Vec<u8>>, Vec<KeptAnswer>);
@@ -35,13 +35,6 @@ struct Outcome {
     /// `None`: it comes later, from outside.
     reply: Option<Reply>,
     session: SessionChange,
-}
-
-/// What is to be written about a message.
-struct Entry {
-    handled: Handled,
-    /// It may have been written before, with this for `given`.
-    unseen: Option<bool>,
 }
 
 /// What is known of the conversation while a message of it is handled.
@@ -90,7 +83,7 @@ impl Inner {
                     Ok(standing) => (charge, Some(standing)),
                     Err(Ok(Delivered::Done(said))) => {
                         self.metrics.count_repeat("kept");
-                        return self.publish_found(seat, &charge, &said).await;
+                        return self.publish_found(&seat.of, &charge, &said).await;
                     }
                     Err(Ok(_)) => return self.follow(seat, charge),
                     Err(Err(_)) => (charge, None),
@@ -116,6 +109,7 @@ impl Inner {
                 }
             },
         };
+        charge.note_stored();
         charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
         Some(charge)
     }
@@ -160,7 +154,7 @@ impl Inner {
                 return match elsewhere {
                     Delivered::Done(said) => {
                         self.metrics.count_repeat("kept");
-                        self.publish_found(seat, &charge, &said).await;
+                        self.publish_found(&seat.of, &charge, &said).await;
                     }
                     _ => self.follow(seat, charge),
                 };
@@ -195,7 +189,7 @@ impl Inner {
                 }
             } else {
                 tokio::time::sleep(ASK_AGAIN_EVERY).await;
-                match self.register_again(seat, ticket).await {
+                match self.register_again(seat, ticket, false).await {
                     Ok(Delivered::Held(held)) => {
                         self.take_up(seat, held.waiting);
                         ctx.load_session(held.session);
@@ -267,7 +261,26 @@ impl Inner {
         };
         loop {
             let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept);
-            let mut unseen = None;
+            if is_away && handled.session != SessionChange::Unchanged {
+                // The user's next message waits, which else would find the session of before.
+                match self.register_until_known(seat, &charge).await {
+                    Ok(Delivered::Held(held)) => {
+                        self.take_up(seat, held.waiting);
+                        kept = held.kept;
+                        is_away = false;
+                        continue;
+                    }
+                    Ok(Delivered::Done(said)) => {
+                        self.note_handled_twice();
+                        return self.publish_found(&seat.of, &charge, &said).await;
+                    }
+                    Ok(_) => {
+                        self.note_handled_twice();
+                        return self.follow(seat, charge);
+                    }
+                    Err(error) => return give_up(seat, &charge, &error),
+                }
+            }
             if !handled.is_plain() && !is_away {
                 match self.finish_until_known(seat, &handled).await {
                     Ok(Finished::Written(next)) => {
@@ -285,11 +298,7 @@ impl Inner {
                         self.note_handled_twice();
                         return self.follow(seat, charge);
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "answering before the ledger is written");
-                        is_away = true;
-                        unseen = Some(handled.given);
-                    }
+                    Err(error) => return give_up(seat, &charge, &error),
                 }
             }
             if let Some(said) = said {
@@ -300,8 +309,7 @@ impl Inner {
                     _ => handled.given = said.reply.is_silent(),
                 }
             }
-            let entry = Entry { handled, unseen };
-            return self.write_down(seat, charge, entry, is_away).await;
+            return self.write_down(seat, charge, handled, is_away).await;
         }
     }
 
@@ -313,20 +321,29 @@ impl Inner {
         seat: &Seat,
         handled: &Handled,
     ) -> Result<Finished, StoreError> {
-        let give_up_at = Instant::now() + REMEMBER_FOR;
-        loop {
-            let finishing = self
-                .services
-                .store
-                .finish(&seat.of, handled, seat.turn, LEASE);
-            match within(STORE_WITHIN, finishing).await {
-                Err(error) if Instant::now() < give_up_at => {
-                    tracing::debug!(%error, "an answer waits for the ledger");
-                    tokio::time::sleep(ASK_AGAIN_EVERY).await;
-                }
-                finished => return finished,
+        let finish = || {
+            let store = &self.services.store;
+            within(
+                STORE_WITHIN,
+                store.finish(&seat.of, handled, seat.turn, LEASE),
+            )
+        };
+        until_known(finish).await
+    }
+
+    /// Registers a message that was handled while the store was away, if nobody else has it.
+    async fn register_until_known(
+        &self,
+        seat: &Seat,
+        ticket: &Ticket,
+    ) -> Result<Delivered, StoreError> {
+        let register = || async {
+            match self.register_again(seat, ticket, true).await {
+                Ok(Delivered::Full) => Err(held_elsewhere()),
+                found => found,
             }
-        }
+        };
+        until_known(register).await
     }
 
     /// What is said, and what is written about it.
@@ -397,7 +414,7 @@ impl Inner {
         let given = charge.publish(said) == Published::Carried || is_silent;
         if given != handled.given {
             // A delivery has come or gone while it was written.
-            self.note_given(seat, &charge.key, given).await;
+            self.note_given(&seat.of, &charge).await;
             handled.given = given;
         }
         self.see_given(seat, charge, &handled);
@@ -409,26 +426,22 @@ impl Inner {
         self: &Arc<Self>,
         seat: &Seat,
         charge: Charge,
-        entry: Entry,
+        handled: Handled,
         is_away: bool,
     ) {
-        let error = match self.write_once(seat, &charge, &entry, is_away).await {
-            Ok(()) => return self.see_written(seat, charge, &entry.handled),
+        let error = match self.write_once(seat, &charge, &handled, is_away).await {
+            Ok(()) => return self.see_written(seat, charge, &handled),
             Err(error) => error,
         };
         tracing::warn!(%error, "a reply is kept in memory until the store takes it");
         let (inner, seat) = (Arc::clone(self), seat.beside());
         let key = charge.key;
         self.spawn(&key, async move {
-            let give_up_at = Instant::now() + REMEMBER_FOR;
-            while let Err(error) = inner.write_once(&seat, &charge, &entry, true).await {
-                if Instant::now() >= give_up_at {
-                    seat.forget(&key);
-                    return tracing::error!(%error, "a reply was not written down: the store is away too long");
-                }
-                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+            let write = || inner.write_once(&seat, &charge, &handled, true);
+            match until_known(write).await {
+                Ok(()) => inner.see_written(&seat, charge, &handled),
+                Err(error) => give_up(&seat, &charge, &error),
             }
-            inner.see_written(&seat, charge, &entry.handled);
         });
     }
 
@@ -445,26 +458,26 @@ impl Inner {
         self: &Arc<Self>,
         seat: &Seat,
         ticket: &Arc<Ticket>,
-        entry: &Entry,
+        handled: &Handled,
         is_away: bool,
     ) -> Result<(), StoreError> {
-        let handled = &entry.handled;
         if is_away {
-            match self.register_again(seat, ticket).await? {
+            match self.register_again(seat, ticket, true).await? {
                 Delivered::Held(held) => self.take_up(seat, held.waiting),
-                Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => {
-                    // It was written before. Whether it was given may have been noted since, elsewhere.
-                    if entry.unseen.is_some_and(|given| given != handled.given) {
-                        self.note_given(seat, &ticket.key, handled.given).await;
+                // It was written before.
+                Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => return Ok(()),
+                Delivered::Done(_) => {
+                    self.note_handled_twice();
+                    if ticket.is_carried() {
+                        // The other's is not given as well.
+                        self.note_given(&seat.of, ticket).await;
                     }
                     return Ok(());
                 }
-                Delivered::Done(_) | Delivered::Elsewhere { .. } => {
-                    self.note_handled_twice();
-                    self.see_that_one_is_given(seat, ticket);
-                    return Ok(());
-                }
-                Delivered::Full => return Err(StoreError::Unavailable("too much waits".into())),
+                // It comes from outside, whoever handled the message.
+                Delivered::Elsewhere { .. } if handled.reply.is_none() => return Ok(()),
+                // Who holds the conversation handles the message too, or leaves it to us.
+                Delivered::Elsewhere { .. } | Delivered::Full => return Err(held_elsewhere()),
             }
         }
         let finishing = self
@@ -473,10 +486,7 @@ impl Inner {
             .finish(&seat.of, handled, seat.turn, LEASE);
         match within(STORE_WITHIN, finishing).await? {
             Finished::Written(next) => self.take_up(seat, next),
-            Finished::Lost | Finished::KeptChanged(_) => {
-                self.note_handled_twice();
-                self.see_that_one_is_given(seat, ticket);
-            }
+            Finished::Lost | Finished::KeptChanged(_) => return Err(held_elsewhere()),
         }
         Ok(())
     }
@@ -485,23 +495,34 @@ impl Inner {
         self.metrics.count_repeat("twice");
         tracing::warn!("another instance has handled the message too");
     }
+}
 
-    /// Another instance has handled the message too, or is about to. If a delivery carries our answer, that
-    /// one's is not given as well.
-    fn see_that_one_is_given(self: &Arc<Self>, seat: &Seat, ticket: &Arc<Ticket>) {
-        let (inner, seat, ticket) = (Arc::clone(self), seat.beside(), Arc::clone(ticket));
-        let key = ticket.key;
-        self.spawn(&key, async move {
-            let noting = async {
-                while ticket.is_carried_in_time().await && Instant::now() < ticket.deliveries_end()
-                {
-                    inner.note_given(&seat, &key, true).await;
-                    tokio::time::sleep(RENEW_EVERY).await;
-                }
-            };
-            inner.closing.run_until_cancelled(noting).await;
-        });
+/// Asks the store until it answers, for as long as it is worth it.
+async fn until_known<T, F>(mut ask: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let give_up_at = Instant::now() + REMEMBER_FOR;
+    loop {
+        match ask().await {
+            Err(error) if Instant::now() < give_up_at => {
+                tracing::debug!(%error, "what was handled waits for the store");
+                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+            }
+            known => return known,
+        }
     }
+}
+
+/// The store was away for too long. If it knows the message, whoever looks for what is overdue handles it
+/// when it is back.
+fn give_up(seat: &Seat, ticket: &Ticket, error: &StoreError) {
+    seat.forget(&ticket.key);
+    tracing::error!(%error, "how a message was handled was not written down: the store is away too long");
+}
+
+fn held_elsewhere() -> StoreError {
+    StoreError::Unavailable("another instance holds the conversation, or too much waits".into())
 }
 
 impl Handled {

@@ -42,7 +42,7 @@ impl Inner {
     async fn give_late(self: &Arc<Self>, seat: &Seat, charge: Charge) {
         let waiting = charge.is_carried_in_time();
         match self.closing.run_until_cancelled(waiting).await {
-            Some(true) => self.note_given(seat, &charge.key, true).await,
+            Some(true) => self.note_given(&seat.of, &charge).await,
             Some(false) => {
                 self.keep_and_send(&seat.of, &charge.key).await;
             }
@@ -63,23 +63,20 @@ impl Inner {
         self.spawn(&key, async move {
             let ticket = inner.desks.find(&key);
             let waiting = async {
-                match &ticket {
+                match ticket {
                     Some(ticket) => {
                         ticket.publish(said);
-                        ticket.is_carried_in_time().await
+                        ticket.is_carried_in_time().await.then_some(ticket)
                     }
                     None => {
                         tokio::time::sleep(DELIVERIES_END.saturating_sub(first_seen)).await;
-                        false
+                        None
                     }
                 }
             };
             match inner.closing.run_until_cancelled(waiting).await {
-                Some(true) => {
-                    let noting = inner.services.store.mark_given(&of, &key, true);
-                    let _ = within(STORE_WITHIN, noting).await;
-                }
-                Some(false) => inner.keep_and_send(&of, &key).await,
+                Some(Some(ticket)) => inner.note_given(&of, &ticket).await,
+                Some(None) => inner.keep_and_send(&of, &key).await,
                 // Another instance finds it overdue.
                 None => {}
             }

@@ -38,6 +38,14 @@ impl Inner {
         let store = &self.services.store;
         let overdue = store.take_overdue(&seat.of, seat.turn, LEASE).await?;
         for key in overdue.not_given {
+            // It was given here, which is being noted.
+            if self
+                .desks
+                .find(&key)
+                .is_some_and(|ticket| ticket.is_carried())
+            {
+                continue;
+            }
             tracing::info!("an answer that no delivery carried was left by another instance");
             let (inner, of) = (Arc::clone(self), seat.of.clone());
             self.spawn(&key, async move { inner.keep_and_send(&of, &key).await });

@@ -3,21 +3,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 
 use super::desk::{Charge, Seat};
-use super::handle::Standing;
+use super::handle::{ASK_AGAIN_EVERY, REMEMBER_FOR, Standing};
 use super::ticket::{Published, Ticket};
 use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::customer_service;
-use crate::store::{Delivered, Delivery, Digest, StoreError};
+use crate::store::{Delivered, Delivery, StoreError};
+use crate::wechat::id::OpenId;
 
-/// When a message that another instance handles is looked at first, and at the longest after each look:
-/// what has taken long will take longer.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A message made longer ago than this, in seconds, may have been handled long ago.
 const FRESH_SECONDS: i64 = 60;
 
@@ -51,7 +48,7 @@ impl Inner {
         seat: &Seat,
         charge: Charge,
     ) -> (bool, Option<Standing>) {
-        match self.deliver_to_store(seat, &charge).await {
+        match self.deliver_to_store(seat, &charge, false).await {
             Ok(Delivered::Held(held)) => {
                 let to_run = seat.note(held.waiting, Some(charge));
                 (to_run, Some((held.session, held.kept)))
@@ -66,7 +63,7 @@ impl Inner {
             }
             Ok(Delivered::Done(said)) => {
                 self.metrics.count_repeat("kept");
-                self.publish_found(seat, &charge, &said).await;
+                self.publish_found(&seat.of, &charge, &said).await;
                 (false, None)
             }
             Ok(Delivered::Full) => {
@@ -76,23 +73,34 @@ impl Inner {
             // A message must be answered while the store is away: from this instance's memory.
             Err(error) => {
                 tracing::warn!(%error, "handling a message without the ledger");
-                (seat.note_unregistered(charge), None)
+                let (to_run, known) = seat.note_unregistered(charge);
+                if let Some(charge) = known {
+                    // It is handled here, or was: its reply is in the store, or soon will be.
+                    self.look_out(seat, charge);
+                }
+                (to_run, None)
             }
         }
     }
 
     /// Registers a message that the store may know or not, since it was away. That is no delivery, and does
-    /// not count as one if it does.
+    /// not count as one if it does. One that `is_handled` is not left to another instance.
     pub(super) async fn register_again(
         &self,
         seat: &Seat,
         ticket: &Ticket,
+        is_handled: bool,
     ) -> Result<Delivered, StoreError> {
         let store = &self.services.store;
         let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
         match within(STORE_WITHIN, look).await? {
-            Delivered::Elsewhere { deliveries: 0, .. } => self.deliver_to_store(seat, ticket).await,
-            found => Ok(found),
+            Delivered::Elsewhere { deliveries: 0, .. } => {
+                self.deliver_to_store(seat, ticket, is_handled).await
+            }
+            found => {
+                ticket.note_stored();
+                Ok(found)
+            }
         }
     }
 
@@ -100,6 +108,7 @@ impl Inner {
         &self,
         seat: &Seat,
         ticket: &Ticket,
+        is_handled: bool,
     ) -> Result<Delivered, StoreError> {
         let message = &*ticket.message;
         let age = self.skew.now().saturating_sub(message.create_time);
@@ -108,72 +117,59 @@ impl Inner {
             message: message.xml().into(),
             is_farewell: message.is_farewell(),
             may_be_old: age.abs() > FRESH_SECONDS,
+            is_handled,
             opens: customer_service::trigger(message),
         };
         let store = &self.services.store;
-        within(
-            STORE_WITHIN,
-            store.deliver(&seat.of, &delivery, seat.turn, LEASE),
-        )
-        .await
-    }
-
-    /// Waits in a task of its own for the reply that another instance makes, or that comes from outside,
-    /// while a delivery waits for it here.
-    pub(super) fn follow(self: &Arc<Self>, seat: &Seat, charge: Charge) {
-        let (inner, seat) = (Arc::clone(self), seat.beside());
-        let key = charge.key;
-        seat.forget(&key);
-        self.spawn(&key, async move {
-            let following = inner.look_until_done(&seat, charge);
-            let closing = inner.closing.clone();
-            if let Some(Some(first)) = closing.run_until_cancelled(following).await {
-                inner.run(seat, Some(first)).await;
-            }
-        });
-    }
-
-    async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Standing> {
-        let store = &self.services.store;
-        let mut pause = FIRST_LOOK;
-        while charge.is_waited_for() {
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
-            pause = LOOK_EVERY.min(pause + pause / 4);
-            let look = store.look(&seat.of, &charge.key, seat.turn, LEASE);
-            match within(STORE_WITHIN, look).await {
-                Ok(Delivered::Held(held)) => {
-                    tracing::info!("taking over a conversation whose holder is gone");
-                    let to_run = seat.note(held.waiting, Some(charge));
-                    return to_run.then_some((held.session, held.kept));
-                }
-                Ok(Delivered::Done(said)) => {
-                    self.metrics.count_repeat("kept");
-                    self.publish_found(seat, &charge, &said).await;
-                    return None;
-                }
-                Ok(Delivered::Elsewhere {
-                    deliveries,
-                    first_seen,
-                }) => charge.count_elsewhere(deliveries, first_seen),
-                Ok(Delivered::Full) | Err(_) => {}
-            }
+        let deliver = store.deliver(&seat.of, &delivery, seat.turn, LEASE);
+        let found = within(STORE_WITHIN, deliver).await?;
+        if found != Delivered::Full {
+            ticket.note_stored();
         }
-        None
+        Ok(found)
     }
 
     /// Hands on a reply that the store has. Whoever made it sends it on its further way unless it was noted
     /// by then that a delivery carries it.
-    pub(super) async fn publish_found(&self, seat: &Seat, ticket: &Ticket, said: &[u8]) {
+    pub(super) async fn publish_found(
+        self: &Arc<Self>,
+        of: &OpenId,
+        ticket: &Arc<Ticket>,
+        said: &[u8],
+    ) {
         if ticket.publish(self.decode(said)) == Published::Carried {
-            self.note_given(seat, &ticket.key, true).await;
+            self.note_given(of, ticket).await;
         }
     }
 
-    pub(super) async fn note_given(&self, seat: &Seat, key: &Digest, given: bool) {
+    /// Notes whether a delivery has carried the reply. While the store is away that goes on in a task of
+    /// its own: what is not noted as given is sent again when it is overdue.
+    pub(super) async fn note_given(self: &Arc<Self>, of: &OpenId, ticket: &Arc<Ticket>) {
+        let Err(error) = self.note_given_once(of, ticket).await else {
+            return;
+        };
+        tracing::debug!(%error, "whether a reply was given is noted when the store is back");
+        let (inner, of) = (Arc::clone(self), of.clone());
+        let charge = self.desks.charge(Arc::clone(ticket));
+        self.spawn(&ticket.key, async move {
+            let give_up_at = Instant::now() + REMEMBER_FOR;
+            loop {
+                tokio::time::sleep(ASK_AGAIN_EVERY).await;
+                match inner.note_given_once(&of, &charge).await {
+                    Ok(()) => return,
+                    Err(_) if Instant::now() < give_up_at => {}
+                    Err(error) => {
+                        return tracing::warn!(%error, "whether a reply was given was not noted");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn note_given_once(&self, of: &OpenId, ticket: &Ticket) -> Result<(), StoreError> {
         let store = &self.services.store;
-        let noting = store.mark_given(&seat.of, key, given);
-        if let Err(error) = within(STORE_WITHIN, noting).await {
-            tracing::debug!(%error, "whether a reply was given was not noted");
-        }
+        // As it is now: of two that are late the last one must not tell what was.
+        let noting = store.mark_given(of, &ticket.key, ticket.is_carried());
+        within(STORE_WITHIN, noting).await
     }
 }

@@ -5,6 +5,7 @@
 //! again; the third is always answered in time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,9 +30,13 @@ pub(super) struct Ticket {
     pub(super) key: Digest,
     pub(super) message: Arc<Message>,
     progress: watch::Sender<Progress>,
+    is_stored: AtomicBool,
 }
 
 struct Progress {
+    /// How long it was under way when it came here first, by its own time. It may have been delivered to
+    /// others before, and while the store is away nothing else tells.
+    guessed_age: Duration,
     /// Deliveries counted, here and elsewhere.
     deliveries: u32,
     first_seen: Instant,
@@ -86,6 +91,7 @@ impl Ticket {
             key: Digest(message.ledger_key()),
             message,
             progress: watch::Sender::new(Progress {
+                guessed_age: Duration::ZERO,
                 deliveries: 0,
                 first_seen: Instant::now(),
                 arrived: Instant::now(),
@@ -94,7 +100,26 @@ impl Ticket {
                 is_over: false,
                 state: State::Open,
             }),
+            is_stored: AtomicBool::new(false),
         }
+    }
+
+    /// Tells how long it is under way by its own time. Where that is longer than any message can be, one of
+    /// the clocks is wrong.
+    pub(super) fn guess_age(&self, age: Duration) {
+        if age < DELIVERIES_END {
+            self.change(|progress| progress.guessed_age = age);
+        }
+    }
+
+    /// The store knows the message: it is not lost with this process.
+    pub(super) fn note_stored(&self) {
+        self.is_stored.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the store knows it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_stored.load(Ordering::Relaxed)
     }
 
     /// Counts a delivery that begins here.
@@ -133,6 +158,11 @@ impl Ticket {
     /// Whether any delivery waits here.
     pub(super) fn is_waited_for(&self) -> bool {
         self.progress.receiver_count() > 0
+    }
+
+    /// Whether a delivery here has carried the reply.
+    pub(super) fn is_carried(&self) -> bool {
+        self.progress.borrow().is_carried
     }
 
     /// Whether no delivery will carry the reply, were it ready now.
@@ -207,9 +237,13 @@ impl Ticket {
 
 impl Progress {
     /// Which delivery it is by now: the number counted or, where larger, one for each 5 s since the
-    /// ledger first saw the message.
-    fn delivery(&self) -> u32 {
-        let by_time = self.first_seen.elapsed().as_secs() / DELIVERY_EVERY.as_secs() + 1;
+    /// ledger first saw the message, or is guessed to have seen it where it `is_guessed`.
+    fn delivery(&self, is_guessed: bool) -> u32 {
+        let mut age = self.first_seen.elapsed();
+        if is_guessed {
+            age += self.guessed_age;
+        }
+        let by_time = age.as_secs() / DELIVERY_EVERY.as_secs() + 1;
         self.deliveries
             .max(u32::try_from(by_time).unwrap_or(u32::MAX))
     }
@@ -255,6 +289,7 @@ impl Carrier {
     fn step_back(&mut self, holds: bool) -> Waited {
         let mut waited = Waited::Held;
         self.is_carrier = false;
+        let is_guessed = !self.ticket.is_stored();
         self.ticket.progress.send_if_modified(|progress| {
             progress.carriers -= 1;
             waited = match &progress.state {
@@ -262,7 +297,7 @@ impl Carrier {
                 State::Said(said) => Waited::Said(said.clone()),
                 State::Busy => Waited::Busy,
                 State::Abandoned => Waited::Abandoned,
-                State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
+                State::Open if !holds || progress.delivery(is_guessed) >= LAST_DELIVERY => {
                     progress.is_over = true;
                     Waited::Last
                 }

@@ -17,8 +17,9 @@ use async_trait::async_trait;
 use super::{Digest, StoreError};
 use crate::wechat::id::OpenId;
 
-/// How long a message and its reply are remembered: far longer than a signature is fresh (300 s) and a
-/// retry can come (15 s).
+/// How long a message that was handled and its reply are remembered: far longer than a signature is fresh
+/// (300 s) and a retry can come (15 s). One that waits is not lost, however long nobody was there to
+/// handle it.
 pub const REMEMBER_MESSAGES: Duration = Duration::from_secs(24 * 3600);
 /// How long an answer waits for the user's next message.
 pub const KEEP_ANSWERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -60,6 +61,9 @@ pub struct Delivery {
     /// It was not made just now, so it may be one that was handled long ago: worth another look where
     /// the store remembers old messages elsewhere. The next message of a quick writer is not.
     pub may_be_old: bool,
+    /// It was handled already, while the store was away. Where another holds the conversation nothing is
+    /// stored: he would handle it again.
+    pub is_handled: bool,
     /// Which window for customer-service messages it opens.
     pub opens: Option<Trigger>,
 }
@@ -107,7 +111,8 @@ pub enum Delivered {
     /// It was handled; the reply as it was stored. Who gives it notes that, by
     /// [`mark_given`](ConversationStore::mark_given).
     Done(Vec<u8>),
-    /// Too many messages of this user wait: nothing was stored.
+    /// Nothing was stored: too many messages of this user wait, or the message
+    /// [is handled](Delivery::is_handled) and another holds the conversation.
     Full,
 }
 
@@ -247,6 +252,10 @@ pub trait ConversationStore: Send + Sync {
         lease: Duration,
     ) -> Result<Delivered, StoreError>;
 
+    /// For each of these messages, whether it waits while somebody holds its conversation: a
+    /// [`look`](Self::look) at it would find nothing new. One question for all that an instance follows.
+    async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError>;
+
     /// Makes one's own lease last `lease` from now. Returns whether it was still one's own.
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError>;
 
@@ -263,7 +272,8 @@ pub trait ConversationStore: Send + Sync {
     /// Ends one's own lease, so that what waits is handled elsewhere at once.
     async fn release(&self, of: &OpenId, turn: Turn) -> Result<(), StoreError>;
 
-    /// Notes whether a delivery has carried the message's reply.
+    /// Notes whether a delivery has carried the message's reply. That one has is not taken back: two
+    /// instances may have deliveries of it, and know of their own alone.
     async fn mark_given(&self, of: &OpenId, key: &Digest, given: bool) -> Result<(), StoreError>;
 
     /// Stores the reply of a message that comes from outside: of one that was finished without, or is

@@ -25,8 +25,14 @@ pub struct DeadLetter {
 /// The list of messages that were forwarded in vain.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
-    /// Adds one, over the last with its id. It is kept for `keep`.
-    async fn add_dead_letter(&self, letter: &DeadLetter, keep: Duration) -> Result<(), StoreError>;
+    /// Adds one, over the last with its id. It is kept for `keep`, as long as it is among the `most` newest.
+    /// Returns how many went for it.
+    async fn add_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        keep: Duration,
+        most: usize,
+    ) -> Result<usize, StoreError>;
 
     /// Up to `limit`, oldest first, from the one behind `after` on.
     async fn dead_letters(
@@ -37,4 +43,7 @@ pub trait DeadLetterStore: Send + Sync {
 
     /// Takes one off the list. Returns whether it was there.
     async fn remove_dead_letter(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Takes all of a user's off the list, but the one with this id.
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError>;
 }

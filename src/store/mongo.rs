@@ -301,13 +301,16 @@ fn configure(options: &mut ClientOptions, faults: &Faults) {
     options
         .min_pool_size
         .get_or_insert(most.map_or(2, |size| size.min(2)));
+    // A server that went silent is given up after both of these together, and so are the connections to
+    // it. The driver's own 20 s would be longer than a message may wait.
+    options.heartbeat_freq.get_or_insert(Duration::from_secs(1));
+    options
+        .connect_timeout
+        .get_or_insert(Duration::from_secs(2));
     // Longer than an election of 10 s. Callers have deadlines of their own.
     options
         .server_selection_timeout
         .get_or_insert(Duration::from_secs(15));
-    options
-        .connect_timeout
-        .get_or_insert(Duration::from_secs(3));
 
     let faults = faults.clone();
     options.sdam_event_handler = Some(EventHandler::callback(move |event| faults.note(event)));
@@ -367,11 +370,12 @@ mod tests {
             (plain.max_pool_size, plain.min_pool_size),
             (Some(50), Some(2))
         );
-        assert_eq!(plain.connect_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(plain.connect_timeout, Some(Duration::from_secs(2)));
+        assert_eq!(plain.heartbeat_freq, Some(Duration::from_secs(1)));
 
         let other = configured(
             "mongodb://localhost/?retryWrites=false&w=1&wtimeoutMS=700&maxPoolSize=1\
-             &readPreference=secondary&connectTimeoutMS=900",
+             &readPreference=secondary&connectTimeoutMS=900&heartbeatFrequencyMS=4000",
         )
         .await;
         assert_eq!(
@@ -379,6 +383,7 @@ mod tests {
             (Some(1), Some(1))
         );
         assert_eq!(other.connect_timeout, Some(Duration::from_millis(900)));
+        assert_eq!(other.heartbeat_freq, Some(Duration::from_secs(4)));
         for options in [plain, other] {
             assert_eq!(options.retry_writes, Some(true));
             let mut concern = options.write_concern.unwrap();

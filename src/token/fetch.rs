@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::obtain::Need;
+use super::obtain::{LEASE, Need};
 use super::{Credential, Kind, TokenCentre};
 use crate::api::{ApiError, Call, Class, Number};
 use crate::config::TokenMode;
@@ -32,8 +32,11 @@ struct TicketAnswer {
 }
 
 impl TokenCentre {
-    /// Fetches one value: two tries within the lease, the second only if the first may pass.
+    /// Fetches one value: two tries within the lease, the second only if the first may pass. After a
+    /// pause of the process the lease may be another's: in classic mode one more fetch would end what he
+    /// has given to all.
     pub(super) async fn fetch(&self, kind: Kind, need: &Need) -> Result<Credential, ApiError> {
+        let began = Instant::now();
         let mut tries = 1;
         loop {
             let fetched = match kind {
@@ -46,7 +49,8 @@ impl TokenCentre {
                 Err(error)
                     if error.class() == Class::Retry
                         && error.errcode() != Some(45011)
-                        && tries < TRIES =>
+                        && tries < TRIES
+                        && began.elapsed() + FETCH_DEADLINE < LEASE =>
                 {
                     tracing::debug!(credential = kind.name(), %error, "fetching the {} once more", kind.name());
                     tokio::time::sleep(Duration::from_millis(rand::random_range(100..400))).await;

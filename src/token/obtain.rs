@@ -8,7 +8,7 @@ use crate::secret::Secret;
 use crate::store::{Lease, StoredCredential};
 
 /// Longer than two tries of a fetch, each of [`FETCH_DEADLINE`], and the pause between them.
-const LEASE: Duration = Duration::from_secs(7);
+pub(super) const LEASE: Duration = Duration::from_secs(7);
 /// How long a caller waits for a value: its own fetch, or another holder's lease and one more fetch.
 const CALLER_DEADLINE: Duration = Duration::from_secs(15);
 /// How often those who wait for another holder look.
@@ -104,10 +104,22 @@ impl TokenCentre {
         }
     }
 
-    /// What is stored, if it is good. Needs no flight.
-    pub(super) async fn stored(&self, kind: Kind) -> Option<Credential> {
-        let stored = self.0.store.credential(&self.key(kind)).await.ok()?;
-        self.fitting(kind, &stored, &Need::Good)
+    /// What is stored, if it is good. Needs no flight, and one look serves all who came before its end:
+    /// thousands of cold callers must not ask the store one by one.
+    pub(super) async fn stored_for_all(&self, kind: Kind) -> Option<Credential> {
+        let came_at = Instant::now();
+        let slot = self.slot(kind);
+        let mut looked_at = slot.looked_at.lock().await;
+        if looked_at.is_some_and(|at| at >= came_at) {
+            let held = slot.good().filter(|held| held.read_at >= came_at);
+            return held.map(|held| held.credential);
+        }
+        let stored = self.0.store.credential(&self.key(kind)).await;
+        let found = stored
+            .ok()
+            .and_then(|it| self.fitting(kind, &it, &Need::Good));
+        *looked_at = Some(Instant::now());
+        found
     }
 
     /// Ends the life of a value that the platform refused, here and in the store, unless a newer one is
@@ -168,6 +180,7 @@ impl TokenCentre {
             {
                 return self.still_good(kind, &stored, need).ok_or(error);
             }
+            let leased_at = Instant::now();
             match self
                 .0
                 .store
@@ -186,7 +199,16 @@ impl TokenCentre {
                         Ok(None) => {}
                         Err(error) => {
                             self.release(&key).await;
-                            return self.still_good(kind, &stored, need).ok_or(error);
+                            // Where this process stood still, another has taken over meanwhile.
+                            let stored = if leased_at.elapsed() < LEASE {
+                                stored
+                            } else {
+                                self.read(kind).await.unwrap_or(stored)
+                            };
+                            return self
+                                .fitting(kind, &stored, need)
+                                .or_else(|| self.still_good(kind, &stored, need))
+                                .ok_or(error);
                         }
                     },
                 },
@@ -215,6 +237,9 @@ impl TokenCentre {
     /// The stored value, remembered, if it is what is needed.
     fn fitting(&self, kind: Kind, stored: &StoredCredential, need: &Need) -> Option<Credential> {
         let value = self.open(kind, stored)?;
+        if self.slot(kind).is_dead(&value, stored.generation) {
+            return None;
+        }
         let fits = match need {
             Need::Good => true,
             Need::NewerThan(generation) => {

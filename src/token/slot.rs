@@ -19,6 +19,8 @@ pub(super) struct Slot {
     known: Mutex<Known>,
     /// Held by the caller that reads or fetches for all.
     flight: Arc<tokio::sync::Mutex<()>>,
+    /// When the last look at the store without the flight ended. Held by the caller that looks for all.
+    pub(super) looked_at: tokio::sync::Mutex<Option<Instant>>,
     /// A background task is at it.
     pub(super) in_background: AtomicBool,
 }
@@ -28,6 +30,9 @@ pub(super) type Flight = tokio::sync::OwnedMutexGuard<()>;
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) held: Option<Held>,
+    /// The last value that a call of ours was refused with, and its generation. The store may not know
+    /// yet.
+    pub(super) dead: Option<(Secret, u64)>,
     /// The last fetch that succeeded here.
     pub(super) fetched_at: Option<Instant>,
     /// The last value forced from the platform here.
@@ -68,16 +73,21 @@ impl Slot {
         }
     }
 
-    /// Forgets this value, unless a newer one is known.
+    /// Forgets this value for good, unless a newer one is known.
     pub(super) fn forget(&self, refused: &Secret) {
         let mut known = self.known();
-        if known
-            .held
-            .as_ref()
-            .is_some_and(|held| held.credential.value == *refused)
-        {
-            known.held = None;
+        let is_held = |held: &mut Held| held.credential.value == *refused;
+        if let Some(held) = known.held.take_if(is_held) {
+            known.dead = Some((refused.clone(), held.generation));
         }
+    }
+
+    /// Whether a call of ours was refused with this value. Published once more it counts as a new one: the
+    /// platform has given it out again.
+    pub(super) fn is_dead(&self, value: &Secret, generation: u64) -> bool {
+        let known = self.known();
+        let dead = known.dead.as_ref();
+        dead.is_some_and(|(dead, of)| dead == value && *of == generation)
     }
 
     /// The value known here, if its life is not over.

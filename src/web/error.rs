@@ -5,12 +5,11 @@
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use poem::Response;
 use poem::error::{NotFoundError, ResponseError};
 use poem::http::{HeaderName, StatusCode, header};
-use poem::{Endpoint, IntoResponse as _, Request, Response};
 use serde::Serialize;
 
 use crate::api::{ApiError, advice};
@@ -203,28 +202,25 @@ pub(super) fn into_response(error: poem::Error) -> Response {
     .as_response()
 }
 
-/// Answers 500 where a handler panics; others are untouched.
-pub(super) async fn catch_panic<E: Endpoint>(
-    endpoint: Arc<E>,
-    request: Request,
-) -> poem::Result<Response> {
-    match AssertUnwindSafe(endpoint.call(request))
-        .catch_unwind()
-        .await
-    {
-        Ok(Ok(response)) => Ok(response.into_response()),
+/// The response of a route, or what says why there is none: 500 where a handler panics, while others are
+/// untouched.
+pub(super) async fn response_of(
+    answering: impl Future<Output = poem::Result<Response>>,
+) -> Response {
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(Ok(response)) => response,
         // What no route took: `OPTIONS *`, `CONNECT`.
-        Ok(Err(error)) => Ok(into_response(error)),
+        Ok(Err(error)) => into_response(error),
         Err(_panic) => {
             tracing::error!("a request handler panicked");
             let detail = "this is our fault; the log has the cause";
-            Ok(Problem::new(
+            Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "Internal error",
                 detail,
             )
-            .as_response())
+            .as_response()
         }
     }
 }

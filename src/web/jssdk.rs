@@ -7,7 +7,6 @@ use poem::http::header;
 use poem::web::Data;
 use poem::{Body, Request, Response, handler};
 use serde::Deserialize;
-use serde_json::json;
 use url::form_urlencoded;
 
 use super::Backend;
@@ -76,7 +75,7 @@ async fn config(backend: &Backend, url: Option<&str>) -> Result<Response, Proble
         .unwrap_or_default()
         .as_secs();
     match backend.jssdk.config(url, now).await {
-        Ok(config) => Ok(json(&json!(config))),
+        Ok(config) => Ok(json(&config)),
         Err(JsConfigError::Ticket(error)) => Err(error.into()),
         Err(error @ JsConfigError::Url) => Err(Problem::bad_request("bad_url", error.to_string())),
         Err(error @ JsConfigError::Host(_)) => {

@@ -113,7 +113,7 @@ async fn followers(request: &Request, backend: &Backend) -> Result<Response, Pro
         ));
     }
     let followers = backend.api.followers(next_openid.as_deref()).await?;
-    Ok(json(&json!(followers)))
+    Ok(json(&followers))
 }
 
 fn tokens(credential: &Credential) -> Response {

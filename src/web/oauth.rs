@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::web::Data;
 use poem::{IntoResponse as _, Request, Response, handler};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::Backend;
 use super::cookies::{self, BROWSER, SESSION};
@@ -195,11 +195,19 @@ async fn session(request: &Request, backend: &Backend) -> Result<Session, Proble
 }
 
 /// An answer that no cache may keep.
-pub(super) fn json(value: &Value) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
+    let body = match serde_json::to_vec(value) {
+        Ok(body) => body,
+        // Only a map with keys that are no text, and we have none.
+        Err(error) => {
+            tracing::error!(%error, "an answer can't be written as JSON");
+            return StatusCode::INTERNAL_SERVER_ERROR.into();
+        }
+    };
     Response::builder()
         .content_type("application/json; charset=utf-8")
         .header(header::CACHE_CONTROL, "no-store")
-        .body(value.to_string())
+        .body(body)
 }
 
 fn redirect(to: &str) -> Response {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem::{Body, Endpoint, Request, Response, handler};
+use poem::{Body, Request, handler};
 
 use super::Backend;
 use super::error::Problem;
@@ -50,20 +50,19 @@ fn unknown() -> Problem {
     )
 }
 
-/// Refuses what this program, or another instance of it, has forwarded: it would go in a circle.
-pub(super) async fn refuse_loop<E: Endpoint<Output = Response>>(
-    endpoint: Arc<E>,
-    request: Request,
-) -> poem::Result<Response> {
-    if request.headers().contains_key(REPLY_URL_HEADER) {
-        let detail = "this program forwarded the message to itself: set FORWARD_URL to the program that answers";
-        return Err(Problem::new(
-            StatusCode::LOOP_DETECTED,
-            "forward_loop",
-            "Loop detected",
-            detail,
-        )
-        .into());
-    }
-    endpoint.call(request).await
+/// Whether this program, or another instance of it, has forwarded the request: it would go in a circle.
+pub(super) fn is_loop(request: &Request) -> bool {
+    request.headers().contains_key(REPLY_URL_HEADER)
+}
+
+/// What a loop is answered.
+pub(super) fn loop_detected() -> Problem {
+    let detail =
+        "this program forwarded the message to itself: set FORWARD_URL to the program that answers";
+    Problem::new(
+        StatusCode::LOOP_DETECTED,
+        "forward_loop",
+        "Loop detected",
+        detail,
+    )
 }

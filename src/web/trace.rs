@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use poem::error::ResponseError as _;
-use poem::http::{HeaderValue, header};
+use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response};
 use tracing::Instrument as _;
 
-use super::error::Problem;
+use super::error::{Problem, response_of};
+use super::{Backend, replies};
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request target. Beyond: 414.
 const MAX_TARGET: usize = 8 << 10;
 
@@ -30,40 +32,54 @@ impl RequestId {
     }
 }
 
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+/// An id as it is written: 16 hex digits.
+struct Digits([u8; 16]);
+
+impl RequestId {
+    fn digits(self) -> Digits {
+        let mut digits = [0; 16];
+        // Two digits for each byte are what there is room for.
+        let _ = hex::encode_to_slice(self.0.to_be_bytes(), &mut digits);
+        Digits(digits)
     }
 }
 
-/// The outermost layer.
+impl Digits {
+    fn as_str(&self) -> &str {
+        // Hex digits are ASCII.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.digits().as_str())
+    }
+}
+
+/// What wraps every route: the request's span, the checks that no route does without, what the routes
+/// share, and the headers of every answer.
 pub(super) async fn trace<E: Endpoint<Output = Response>>(
-    endpoint: Arc<E>,
+    backend: Arc<Backend>,
+    routes: Arc<E>,
     mut request: Request,
 ) -> poem::Result<Response> {
     let id = RequestId::next();
-    request.set_data(id);
-    // The path alone: queries hold codes, signatures and tokens.
-    let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
+    let digits = id.digits();
     let began = Instant::now();
-    let is_too_long = request
-        .uri()
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET);
+    // The path alone: queries hold codes, signatures and tokens.
+    let span = tracing::info_span!(
+        "request",
+        request_id = digits.as_str(),
+        method = request.method().as_str(),
+        path = request.uri().path()
+    );
+    request.set_data(id);
+    request.set_data(backend);
     let mut response = async {
-        let response = if is_too_long {
-            Problem::new(
-                poem::http::StatusCode::URI_TOO_LONG,
-                "uri_too_long",
-                "URI too long",
-                "an address holds 8 KiB at most",
-            )
-            .as_response()
-        } else {
-            match endpoint.call(request).await {
-                Ok(response) => response,
-                Err(error) => super::error::into_response(error),
-            }
+        let response = match refusal(&request) {
+            Some(problem) => problem.as_response(),
+            None => response_of(routes.call(request)).await,
         };
         tracing::debug!(
             status = response.status().as_u16(),
@@ -83,8 +99,22 @@ pub(super) async fn trace<E: Endpoint<Output = Response>>(
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
     );
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert("x-request-id", id);
+    if let Ok(id) = HeaderValue::from_str(digits.as_str()) {
+        headers.insert(REQUEST_ID, id);
     }
     Ok(response)
+}
+
+/// Why no route gets to see a request.
+fn refusal(request: &Request) -> Option<Problem> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Some(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            "URI too long",
+            "an address holds 8 KiB at most",
+        ));
+    }
+    replies::is_loop(request).then(replies::loop_detected)
 }

@@ -34,6 +34,7 @@ pub struct Message {
     /// What it is.
     pub kind: Kind,
     xml: Box<str>,
+    ledger_key: [u8; 32],
 }
 
 records! {
@@ -220,12 +221,14 @@ impl Message {
             idx: None,
             kind: Kind::read_any(msg_type, head.event, root)?,
             xml: xml.into(),
+            ledger_key: [0; 32],
         };
         let msg_id = Slot::read(head.msg_id, "MsgId").map(|id| message.msg_id = id);
         let idx = Slot::read(head.idx, "Idx").map(|idx| message.idx = idx);
         if msg_id.and(idx).is_err() {
             message.kind = Kind::Unknown(Unknown::new(msg_type, head.event, root));
         }
+        message.ledger_key = message.compute_ledger_key(root);
         Ok(message)
     }
 

@@ -57,7 +57,11 @@ impl<'q> DeliveryQuery<'q> {
             };
             // No form decoding: a `+` is a `+`, as in base64. Bytes that are no UTF-8 become U+FFFD,
             // which no format below allows.
-            let value = percent_decode_str(value).decode_utf8_lossy();
+            let value = if value.contains('%') {
+                percent_decode_str(value).decode_utf8_lossy()
+            } else {
+                Cow::Borrowed(value)
+            };
             if slot.replace(value).is_some() {
                 return Err(QueryError::Duplicate(name));
             }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use offiaccount::config::Settings;
 use offiaccount::simulator::{Kind, Mode, Options, Simulator};
@@ -26,10 +26,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{AES_KEY, APPID, TOKEN, client, control};
-use crate::mongod;
+use crate::mongod::{self, Mongod};
 
 /// The file in which instances note what they handle: names the test that runs as one.
-const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
+pub(crate) const JOURNAL: &str = "OFFIACCOUNT_TEST_JOURNAL";
 /// How long an instance may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The platform's own.
@@ -51,28 +51,48 @@ fn instance() {
     let config = Config::from_settings(&settings).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bot = bot(Journal::at(Path::new(&journal)));
-    runtime.spawn(notice_stalls("this instance"));
+    runtime.spawn(notice_stalls("this instance", drop));
     runtime.block_on(offiaccount::serve(config, bot)).unwrap();
 }
 
+/// A time without any for the tasks of a process, in the milliseconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stall {
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
+}
+
+/// The words with which a stall stands in the log, before and between its two times.
+const STALLED: [&str; 2] = [" stood still from ", " ms to "];
+
 /// Says when this process had no time for its tasks: where the machine is too busy, a delivery that is
 /// not answered in time is no defect.
-async fn notice_stalls(of: &str) {
+pub(crate) async fn notice_stalls(of: &str, note: impl Fn(Stall)) {
     loop {
         let began = Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let stalled = began.elapsed() - Duration::from_millis(50);
-        if stalled > Duration::from_millis(250) {
-            eprintln!("{:?}: {of} stood still for {stalled:?}", SystemTime::now());
+        if stalled > Duration::from_millis(100) {
+            let to_ms = unix_ms();
+            let from_ms = to_ms - u64::try_from(stalled.as_millis()).unwrap();
+            eprintln!("{of}{}{from_ms}{}{to_ms}", STALLED[0], STALLED[1]);
+            note(Stall { from_ms, to_ms });
         }
     }
 }
 
-/// What the bot of the instances does. A text is a command, with the message's own `#tag` at its end,
-/// which comes back at the end of the answer:
+/// The milliseconds of Unix time.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// What the bot of the instances does. A text is a command, and so is the key of a menu's button if
+/// it has one, with the message's own `#tag` at its end, which comes back at the end of the answer:
 ///
 /// - `wait MS`: `waited MS`, after so long.
 /// - `count after MS`: counts in the session, after so long: `count N`.
+/// - `count from N`: makes the session N, whatever it was.
 /// - `long N`: N Chinese characters.
 /// - `fail after MS`, `panic`: as it says.
 pub(crate) fn bot(journal: Journal) -> Bot {
@@ -80,7 +100,8 @@ pub(crate) fn bot(journal: Journal) -> Bot {
     Bot::new().fallback(move |ctx: Context| {
         let journal = Arc::clone(&journal);
         async move {
-            let Some(text) = ctx.text().map(str::to_owned) else {
+            let key = ctx.event_key().filter(|key| key.contains('#'));
+            let Some(text) = ctx.text().or(key).map(str::to_owned) else {
                 return Ok(Reply::None);
             };
             let tag = tag_of(&text).unwrap_or_default();
@@ -107,6 +128,11 @@ async fn obey(ctx: &Context, text: &str, tag: &str) -> Result<String, BotError> 
             let count = ctx.session::<u32>().await?.unwrap_or(0) + 1;
             ctx.set_session(&count, Duration::from_secs(3600))?;
             format!("count {count} #{tag}")
+        }
+        ["count", "from", number, _] => {
+            let number: u32 = number.parse()?;
+            ctx.set_session(&number, Duration::from_secs(3600))?;
+            format!("counts from {number} #{tag}")
         }
         ["long", characters, _] => {
             format!("{} #{tag}", "长".repeat(characters.parse()?))
@@ -185,7 +211,8 @@ impl Journal {
         begun.map(|(_, _, tag)| tag).collect()
     }
 
-    fn lines(&self) -> Vec<(String, u32, String)> {
+    /// What was noted: `begun` or `ended`, the process id, the tag.
+    pub(crate) fn lines(&self) -> Vec<(String, u32, String)> {
         let text = std::fs::read_to_string(&self.path).unwrap();
         // A line that is being written has no end yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -207,7 +234,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
+    /// One that is not started yet, with these settings by their names in the environment.
+    pub(crate) fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], mongod::free_port()));
         let mut environment: Vec<(String, String)> = settings
             .iter()
@@ -224,10 +252,9 @@ impl Instance {
 
     /// Starts the process; it may not listen yet.
     pub(crate) fn start(&mut self) {
-        let name = format!("{}.log", self.addr.port());
         let mut options = OpenOptions::new();
         let log = options.create(true).append(true);
-        let log = log.open(self.folder.join(name)).unwrap();
+        let log = log.open(self.log_file()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "instances::instance", "--ignored", "--nocapture"])
             .env_clear()
@@ -269,6 +296,39 @@ impl Instance {
         }
     }
 
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.addr.port()))
+    }
+
+    /// The stalls that its log tells of.
+    pub(crate) fn stalls(&self) -> Vec<Stall> {
+        let stall = |line: &str| {
+            let (_, times) = line.split_once(STALLED[0])?;
+            let (from, to) = times.split_once(STALLED[1])?;
+            let (from_ms, to_ms) = (from.parse().ok()?, to.parse().ok()?);
+            Some(Stall { from_ms, to_ms })
+        };
+        self.log().lines().filter_map(stall).collect()
+    }
+
+    /// Waits until it has ended by itself. Returns whether that was a good end.
+    pub(crate) async fn ends(&mut self) -> bool {
+        let until = Instant::now() + PATIENCE;
+        let child = self.child.as_mut().unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(Instant::now() < until, "{} does not end", self.addr);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().unwrap().to_string();
@@ -291,7 +351,7 @@ pub(crate) struct Plan {
     pub(crate) kind: Kind,
     /// More settings, by their names in the environment.
     pub(crate) settings: Vec<(&'static str, &'static str)>,
-    /// Whether the balancer waits for an instance that is not there, as a queueing proxy does, or
+    /// Whether the balancer, where it finds no instance, waits for one as a queueing proxy does, or
     /// answers 502.
     pub(crate) is_patient: bool,
 }
@@ -303,6 +363,8 @@ pub(crate) enum Database {
     Sqlite,
     /// A database of its own in the shared server.
     Mongodb,
+    /// A server of its own, which may be frozen.
+    OwnMongodb,
 }
 
 /// A simulated platform, a balancer, and instances of one backend behind it.
@@ -310,6 +372,7 @@ pub(crate) struct Cluster {
     pub(crate) phones: Phones,
     pub(crate) instances: Vec<Instance>,
     pub(crate) journal: Journal,
+    pub(crate) store: Store,
     folder: Option<tempfile::TempDir>,
     stop: CancellationToken,
 }
@@ -327,13 +390,7 @@ impl Cluster {
         })
         .unwrap();
         let sim = simulator.url().to_owned();
-        let database = match plan.database {
-            Database::Sqlite => format!("sqlite://{}/test.db", folder.path().display()),
-            Database::Mongodb => {
-                let name: u64 = rand::random();
-                format!("{}it{name:016x}", mongod::standalone())
-            }
-        };
+        let store = Store::new(plan.database, folder.path());
         let journal = folder.path().join("journal");
         let journal = journal.to_str().unwrap();
         let (secret, key) = ("0".repeat(32), "42".repeat(32));
@@ -345,7 +402,7 @@ impl Cluster {
             ("WECHAT_TOKEN", TOKEN),
             ("WECHAT_API_URL", &sim),
             ("WECHAT_OPEN_URL", &sim),
-            ("DATABASE_URL", &database),
+            ("DATABASE_URL", store.url()),
             ("STORE_KEY", &key),
         ];
         if has_key {
@@ -355,7 +412,7 @@ impl Cluster {
         let mut instances: Vec<Instance> = (0..plan.instances)
             .map(|_| Instance::new(folder.path(), &settings))
             .collect();
-        tokio::spawn(notice_stalls("the platform"));
+        tokio::spawn(notice_stalls("the platform", drop));
         let stop = CancellationToken::new();
         let addresses = instances.iter().map(|instance| instance.addr).collect();
         let balancer = Arc::new(Balancer::new(addresses, plan.is_patient));
@@ -374,8 +431,87 @@ impl Cluster {
             },
             instances,
             journal: Journal::at(Path::new(journal)),
+            store,
             folder: Some(folder),
             stop,
+        }
+    }
+}
+
+/// What a cluster keeps its state in.
+pub(crate) enum Store {
+    Sqlite { file: PathBuf, url: String },
+    Shared { url: String },
+    Own { server: Mongod, url: String },
+}
+
+impl Store {
+    fn new(database: Database, folder: &Path) -> Self {
+        match database {
+            Database::Sqlite => {
+                let file = folder.join("test.db");
+                let url = format!("sqlite://{}", file.display());
+                Self::Sqlite { file, url }
+            }
+            Database::Mongodb => {
+                let name: u64 = rand::random();
+                let url = format!("{}it{name:016x}", mongod::standalone());
+                Self::Shared { url }
+            }
+            Database::OwnMongodb => {
+                let server = Mongod::start(&[]);
+                let url = format!("mongodb://{}/it", server.host());
+                Self::Own { server, url }
+            }
+        }
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Self::Sqlite { url, .. } | Self::Shared { url } | Self::Own { url, .. } => url,
+        }
+    }
+
+    /// Takes the store away until the absence is dropped: nothing can be written, or nothing answers.
+    pub(crate) fn take_away(&self) -> Absence<'_> {
+        match self {
+            Self::Sqlite { .. } => {
+                let db = self.read();
+                db.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Absence::Locked { _by: db }
+            }
+            Self::Shared { .. } => panic!("it is others' too"),
+            Self::Own { server, .. } => {
+                server.signal("STOP");
+                Absence::Frozen(server)
+            }
+        }
+    }
+
+    /// A connection of the test's own to the file.
+    pub(crate) fn read(&self) -> rusqlite::Connection {
+        let Self::Sqlite { file, .. } = self else {
+            panic!("it is no file");
+        };
+        let db = rusqlite::Connection::open(file).unwrap();
+        db.busy_timeout(PATIENCE).unwrap();
+        db
+    }
+}
+
+/// A store that is away.
+pub(crate) enum Absence<'a> {
+    /// The end of the connection ends its transaction.
+    Locked {
+        _by: rusqlite::Connection,
+    },
+    Frozen(&'a Mongod),
+}
+
+impl Drop for Absence<'_> {
+    fn drop(&mut self) {
+        if let Self::Frozen(server) = self {
+            server.signal("CONT");
         }
     }
 }
@@ -487,7 +623,7 @@ impl Balancer {
         let fan = pairs.find(|(name, _)| name == "openid");
         let fan = fan.map(|(_, value)| value.into_owned()).unwrap_or_default();
         let until = Instant::now() + DEADLINE;
-        loop {
+        for tried in 1.. {
             let target = self.next(&fan);
             let request = self.http.post(format!("http://{target}{uri}"));
             let request = request.header("content-type", "text/xml");
@@ -498,12 +634,15 @@ impl Balancer {
                     let body = answer.bytes().await.ok()?;
                     return Some(Response::builder().status(status).body(body));
                 }
+                // As any balancer does, with a request that has reached nobody.
+                Err(error) if error.is_connect() && tried < self.targets.len() => {}
                 Err(error) if error.is_connect() && self.is_patient && Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(_) => return None,
             }
         }
+        None
     }
 }
 

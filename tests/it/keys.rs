@@ -4,14 +4,18 @@
 use std::path::Path;
 use std::time::Duration;
 
+use offiaccount::Bot;
 use offiaccount::keys::{Scope, generate};
 use offiaccount::store;
 use offiaccount::telemetry::metrics::StoreMetrics;
 use prometheus::Registry;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{ADMIN_TOKEN, APPID, Setup, TOKEN, World, client, eventually, expect_status};
+use crate::helpers::{
+    ADMIN_TOKEN, APPID, App, Setup, TOKEN, World, client, eventually, expect_status,
+};
 use crate::mongod::Mongod;
 use crate::wire::Binary;
 
@@ -162,6 +166,42 @@ async fn the_admin_token_opens_all_routes_beside_the_keys() {
     }
     let in_query = world.get(&format!("/getTokens?access_token={key}")).await;
     expect_problem(in_query, StatusCode::UNAUTHORIZED, "unauthorized").await;
+}
+
+#[tokio::test]
+async fn a_new_key_opens_its_routes_at_every_instance_at_once() {
+    let world = World::start().await;
+    let other = App::start(&world.settings, Bot::new(), CancellationToken::new()).await;
+    let urls = [&world.app.url, &other.url];
+    let at = async |url: &str, path: &str, key: &str| {
+        let request = world.http.get(format!("{url}{path}")).bearer_auth(key);
+        world.send(request).await
+    };
+    let key = add(&world, "billing", &["--scope", "tokens"]).await;
+    let mut tokens = Vec::new();
+    for url in urls {
+        let answer = expect_status(at(url, "/getTokens", &key).await, StatusCode::OK).await;
+        tokens.push(answer["access_token"].clone());
+        let refused = at(url, "/getTickets?type=jsapi", &key).await;
+        expect_problem(refused, StatusCode::FORBIDDEN, "needs_scope_tickets").await;
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    assert_eq!(world.calls("/cgi-bin/stable_token").await, 1);
+    // What each instance has noted stands in one list.
+    eventually(Duration::from_secs(10), async || {
+        let uses = audit(&world, &["--key", "billing"]).await;
+        let of = |status: u64| uses.iter().filter(|use_| use_["status"] == status).count();
+        (of(200), of(403)) == (2, 2)
+    })
+    .await;
+    let (code, output) = program(&world, &["keys", "remove", "billing"]).await;
+    assert_eq!(code, 0, "{output}");
+    for url in urls {
+        eventually(GONE_WITHIN, async || {
+            at(url, "/getTokens", &key).await.status() == StatusCode::UNAUTHORIZED
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -8,9 +8,13 @@
 mod bot;
 mod browser;
 mod browser_simulator;
+mod centre;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cli;
 mod client;
 mod clients;
+mod cold;
 mod customer_service;
 mod deploy;
 mod foreign;
@@ -21,9 +25,11 @@ mod jssdk;
 mod keys;
 mod kills;
 mod ladder;
+mod life;
 mod management;
 mod mongod;
 mod oauth;
+mod outages;
 mod parts;
 mod program;
 mod restart;

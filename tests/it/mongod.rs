@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use mongodb::Client;
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::{Bson, Document, doc};
 
 /// How long a server may take to listen, or a replica set to elect.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,9 +79,15 @@ impl Mongod {
 
     /// Sends the server a signal: `KILL`, `STOP`, `CONT`.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = std::fs::read_to_string(self.folder.join("pid")).unwrap();
-        let sent = Command::new("kill").args(["-s", name, pid.trim()]).status();
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success(), "kill -s {name} {pid}");
+    }
+
+    /// The server's process id, of the last start.
+    pub(crate) fn pid(&self) -> u32 {
+        let pid = std::fs::read_to_string(self.folder.join("pid")).unwrap();
+        pid.trim().parse().unwrap()
     }
 
     /// Starts the server again after it was killed, at the same port with the same data.
@@ -146,15 +152,23 @@ pub(crate) fn replica_set() -> &'static str {
 
 #[tokio::main(flavor = "current_thread")]
 async fn elect(first: &str, members: Vec<Bson>) {
+    let settings = doc! { "electionTimeoutMillis": 2000 };
+    initiate(
+        first,
+        doc! { "_id": "tests", "members": members, "settings": settings },
+    )
+    .await;
+}
+
+/// Makes a replica set of this configuration, by way of its first member, and waits until that is its
+/// primary.
+pub(crate) async fn initiate(first: &str, configuration: Document) {
     let client = Client::with_uri_str(format!("mongodb://{first}/?directConnection=true"))
         .await
         .unwrap();
     let admin = client.database("admin");
-    let settings = doc! { "electionTimeoutMillis": 2000 };
     admin
-        .run_command(doc! {
-            "replSetInitiate": { "_id": "tests", "members": members, "settings": settings },
-        })
+        .run_command(doc! { "replSetInitiate": configuration })
         .await
         .unwrap();
     let until = Instant::now() + PATIENCE;

@@ -27,6 +27,12 @@ macro_rules! on_every_store {
                 super::$case(crate::store::Place::sqlite()).await;
             })+
         }
+        mod sqlite_of_a_newer_version {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(crate::store::Place::newer_sqlite().await).await;
+            })+
+        }
         mod mongodb_standalone {
             $(#[tokio::test]
             async fn $case() {
@@ -77,6 +83,15 @@ impl Place {
             url: format!("sqlite://{}", folder.path().join("store.db").display()),
             _folder: Some(folder),
         }
+    }
+
+    /// What a newer version has added to, as it may during a roll.
+    async fn newer_sqlite() -> Self {
+        let place = Self::sqlite();
+        place.open().await.close().await;
+        let db = rusqlite::Connection::open(place.url.strip_prefix("sqlite://").unwrap()).unwrap();
+        embedded::add_to_the_schema(&db);
+        place
     }
 
     async fn mongodb(server: fn() -> &'static str) -> Self {

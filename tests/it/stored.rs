@@ -17,6 +17,7 @@ pub(crate) type Moment = (&'static str, &'static str, &'static str);
 
 pub(crate) const CREDENTIAL_PUBLISHED: Moment = ("credentials", "published_at", "published_at");
 pub(crate) const CREDENTIAL_EXPIRES: Moment = ("credentials", "expires_at", "expires_at");
+pub(crate) const CREDENTIAL_LEASE: Moment = ("credentials", "lease_until", "lease.until");
 pub(crate) const WEB_TOKEN_EXPIRES: Moment =
     ("users", "access_expires_at", "grant.access_expires_at");
 pub(crate) const SIGN_IN_EXPIRES: Moment = ("sign_ins", "expires_at", "expires_at");

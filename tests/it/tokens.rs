@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{ADMIN_TOKEN, App, Setup, World, eventually, expect_status};
 use crate::mongod::Mongod;
-use crate::stored::{CREDENTIAL_EXPIRES, CREDENTIAL_PUBLISHED, Stored, When};
+use crate::stored::{CREDENTIAL_EXPIRES, CREDENTIAL_LEASE, CREDENTIAL_PUBLISHED, Stored, When};
 
 const STABLE: &str = "/cgi-bin/stable_token";
 const CLASSIC: &str = "/cgi-bin/token";
@@ -508,6 +508,29 @@ async fn a_caller_that_goes_away_does_not_cut_a_fetch_short() {
     assert!(request.send().await.unwrap_err().is_timeout());
     world.token().await;
     assert_eq!(world.calls(CLASSIC).await, 1);
+}
+
+#[tokio::test]
+async fn a_holder_that_lost_its_lease_writes_over_nothing() {
+    let world = classic().start().await;
+    let other = world.second().await;
+    world.fault(CLASSIC, json!({"delay_ms": 1_500}), 1).await;
+    let heir = async {
+        eventually(Duration::from_secs(10), async || {
+            world.calls(CLASSIC).await == 1
+        })
+        .await;
+        // As if the holder had stood still for so long.
+        let stored = Stored::of(&world.settings).await;
+        let past = When::Ago(Duration::from_secs(1));
+        stored.set(CREDENTIAL_LEASE, past).await;
+        world.token_at(&other.url).await
+    };
+    let (late, heirs) = tokio::join!(world.token(), heir);
+    assert_eq!(world.calls(CLASSIC).await, 2);
+    assert_eq!(late, heirs, "what was published first is everybody's");
+    let third = world.second().await;
+    assert_eq!(world.token_at(&third.url).await, heirs);
 }
 
 /// A store that takes no writes until this is dropped.

@@ -4,7 +4,7 @@
 //! {_id: openid,
 //!  turn, lease_until,               // who holds it; a lease's end is there as long as something waits
 //!  waiting: [{key: KEY, seen: {first, deliveries, last}, message, outside: {reply, by}}],
-//!  done: {KEY: {seen, turn, reply, by, keeper}},
+//!  done: {KEY: {seen, turn, reply, by, keeper, carried}},
 //!  ungiven: [{key: KEY, due}],      // of `done`: replies that no delivery has carried
 //!  kept: [{id, reply, at, sending_until, sender}], answers,
 //!  session: {value, until}, windows: {message: {at, sent, last}, …}, left,
@@ -40,10 +40,11 @@
 //! MongoDB allows 16 MiB. A message has 64 KiB at most, and a reply (which has to be sent in one piece) far
 //! less: 21 messages wait, 20 answers are kept, and of the replies that are done all but the youngest 32 are
 //! moved, old or not, once there are some 128. If each of them were as large as a message that made 11 MiB.
-//! They make some ten KiB in fact. A session is as large as its handler makes it.
+//! They make some ten KiB in fact. A session has 64 KiB at most.
 //!
 //! [may be old]: crate::store::Delivery::may_be_old
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,7 +55,7 @@ use mongodb::error::Error;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::expression::{binary, from_now, is_over, merge, when};
+use super::expression::{binary, from_now, is_over, merge, or_empty, when};
 use super::schema::{CONVERSATIONS, has_due_at};
 use super::{Change, Mongo};
 use crate::store::{
@@ -109,6 +110,52 @@ impl ConversationStore for Mongo {
             mark: Mark::new(),
         };
         self.arrive_again(&arrival, None).await
+    }
+
+    async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError> {
+        #[derive(Deserialize)]
+        struct Known {
+            _id: OpenId,
+            is_held: bool,
+            waiting: Vec<String>,
+        }
+
+        let of: HashSet<String> = messages
+            .iter()
+            .map(|(of, _)| of.as_str().to_owned())
+            .collect();
+        let of: Vec<String> = of.into_iter().collect();
+        let known: HashMap<OpenId, Known> = self
+            .run("still_waiting", move |database| {
+                let asked = doc! { "_id": { "$in": &of } };
+                async move {
+                    let mut found = database
+                        .collection::<Known>(CONVERSATIONS)
+                        .find(asked)
+                        .projection(doc! {
+                            "_id": 1,
+                            "is_held": { "$not": [is_over("$lease_until")] },
+                            "waiting": or_empty("$waiting.key"),
+                        })
+                        .await?;
+                    let mut known = HashMap::new();
+                    while let Some(found) = found.try_next().await? {
+                        known.insert(found._id.clone(), found);
+                    }
+                    Ok(known)
+                }
+            })
+            .await?;
+        let waits = |(of, key): &(OpenId, Digest)| {
+            known.get(of).is_some_and(|known| {
+                known.is_held
+                    && known
+                        .waiting
+                        .iter()
+                        .any(|waiting| Key::of(key).as_str() == waiting)
+            })
+        };
+        Ok(messages.iter().map(waits).collect())
     }
 
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError> {

@@ -41,9 +41,39 @@ impl From<Found> for DeadLetter {
     }
 }
 
+impl Mongo {
+    /// Deletes the letters behind the `most` newest. Returns how many there were.
+    async fn drop_old(&self, most: usize) -> Result<usize, StoreError> {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        self.run("drop_dead_letters", move |database| async move {
+            // By the index alone.
+            let oldest = database
+                .collection::<Position>(DEAD_LETTERS)
+                .find_one(doc! { "position": { "$gt": 0 } })
+                .sort(doc! { "position": -1 })
+                .skip(most)
+                .projection(doc! { "_id": 0, "position": 1 })
+                .await?;
+            let Some(Position { position }) = oldest else {
+                return Ok(0);
+            };
+            let old = doc! { "position": { "$gt": 0, "$lte": position } };
+            let letters = database.collection::<IgnoredAny>(DEAD_LETTERS);
+            let deleted = letters.delete_many(old).await?.deleted_count;
+            Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl DeadLetterStore for Mongo {
-    async fn add_dead_letter(&self, letter: &DeadLetter, keep: Duration) -> Result<(), StoreError> {
+    async fn add_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        keep: Duration,
+        most: usize,
+    ) -> Result<usize, StoreError> {
         // Several come within a millisecond: their time does not order them.
         let next = doc! { "$set": { "position": {
             "$add": [{ "$ifNull": ["$position", 0_i64] }, 1],
@@ -62,8 +92,8 @@ impl DeadLetterStore for Mongo {
         };
         let add = Change::upsert(letter.id.as_str(), merge([added.into()]));
         self.change::<IgnoredAny>("add_dead_letter", DEAD_LETTERS, add)
-            .await
-            .map(drop)
+            .await?;
+        self.drop_old(most).await
     }
 
     async fn dead_letters(
@@ -102,16 +132,29 @@ impl DeadLetterStore for Mongo {
     }
 
     async fn remove_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
-        // Over as of now, under a number that tells this removal from another's when it is sent twice.
+        // Over as of now, under a number that tells this removal from another's when it is sent twice. It no
+        // longer has a place among the newest.
         let mark: i64 = rand::random();
         let filter = doc! {
             "_id": id,
             "$or": [{ "removed_by": mark }, { "$expr": alive() }],
         };
-        let removed = doc! { "removed_by": mark, "expires_at": "$$NOW" };
+        let removed = doc! { "removed_by": mark, "expires_at": "$$NOW", "position": Bson::Null };
         let remove = Change::update(filter, merge([removed.into()]));
         self.change::<IgnoredAny>("remove_dead_letter", DEAD_LETTERS, remove)
             .await
             .map(|found| found.is_some())
+    }
+
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError> {
+        let filter = doc! { "openid": of.as_str(), "_id": { "$ne": but } };
+        self.run("forget_dead_letters", move |database| {
+            let filter = filter.clone();
+            async move {
+                let letters = database.collection::<IgnoredAny>(DEAD_LETTERS);
+                letters.delete_many(filter).await.map(drop)
+            }
+        })
+        .await
     }
 }

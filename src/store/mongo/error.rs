@@ -42,7 +42,9 @@ pub(super) fn store_error(error: &Error, faults: &Faults) -> StoreError {
                 StoreError::Unavailable(format!("MongoDB: {}", reason(error)))
             }
             Some(code) if FORBIDDEN.contains(&code) => StoreError::Unusable(
-                "the user of DATABASE_URL needs the role readWrite on its database".into(),
+                "the user of DATABASE_URL needs the role readWrite on its database, and dbAdmin to change \
+                 an index that another version has made"
+                    .into(),
             ),
             _ => StoreError::Unusable(format!("MongoDB: {}", reason(error))),
         },

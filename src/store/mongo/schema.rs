@@ -1,8 +1,9 @@
 //! Collections and indexes, made at start. Making what is there already changes nothing.
 //!
-//! Instances of two versions may run side by side, so a change only adds fields that older programs
-//! ignore. Should one ever be needed that they can't live with, it raises [`NEEDS`], and older programs
-//! refuse to start.
+//! Instances of two versions may run side by side, so a change only adds what older programs leave alone:
+//! fields, collections, indexes. Should one ever be needed that they can't live with, it raises
+//! [`READS`] and [`NEEDS`]: the database needs it from then on, and older programs refuse to start. One
+//! that is running goes on.
 
 use mongodb::Database;
 use mongodb::bson::{DateTime, Document, doc};
@@ -27,7 +28,10 @@ pub(super) const AUDIT: &str = "audit";
 /// What is about the database itself.
 pub(super) const META: &str = "meta";
 
-/// The schema that a program must know to work here.
+/// The newest schema that this program knows.
+const READS: i32 = 1;
+/// The schema that a program must know to work with what this one writes. Raise it with [`READS`], and only
+/// for what an older program would do harm to.
 const NEEDS: i32 = 1;
 
 /// How long an expired document stays. The server that decides about it may not be the one whose
@@ -78,11 +82,15 @@ pub(super) async fn hello(database: Database) -> Result<Server, Error> {
     Ok(mongodb::bson::deserialize_from_document(answer)?)
 }
 
-/// Makes the indexes, and checks that this program knows the schema.
+/// Checks that this program knows the schema, and makes the indexes.
 pub(super) async fn make(
     database: Database,
     server: Server,
 ) -> Result<Result<(), StoreError>, Error> {
+    // First: a database that is too new is left as it is.
+    if let Err(refused) = check_schema(&database).await? {
+        return Ok(Err(refused));
+    }
     let ttl = doc! {
         "name": "expires_at",
         "key": { "expires_at": 1 },
@@ -100,10 +108,10 @@ pub(super) async fn make(
     let newest = doc! { "name": "at", "key": { "at": -1 } };
     for (collection, indexes) in [
         (SIGN_INS, vec![ttl.clone()]),
-        (SESSIONS, vec![ttl.clone(), openid]),
+        (SESSIONS, vec![ttl.clone(), openid.clone()]),
         (CONVERSATIONS, vec![ttl.clone(), due_at]),
         (HANDLED, vec![ttl.clone()]),
-        (DEAD_LETTERS, vec![ttl.clone(), position]),
+        (DEAD_LETTERS, vec![ttl.clone(), position, openid]),
         (UPLOADS, vec![ttl.clone()]),
         (KEYS, vec![ttl.clone(), digest]),
         (AUDIT, vec![ttl.clone(), newest]),
@@ -112,7 +120,7 @@ pub(super) async fn make(
             make_index(&database, &server, collection, index).await?;
         }
     }
-    check_schema(&database).await
+    Ok(Ok(()))
 }
 
 async fn make_index(
@@ -146,6 +154,8 @@ async fn make_index(
     }
 }
 
+/// Notes what this program needs of others, where it is more than was noted; and where that is more than
+/// it knows itself, refuses.
 async fn check_schema(database: &Database) -> Result<Result<(), StoreError>, Error> {
     #[derive(Deserialize)]
     struct Schema {
@@ -154,18 +164,20 @@ async fn check_schema(database: &Database) -> Result<Result<(), StoreError>, Err
     }
 
     let made_by = concat!("offiaccount ", env!("CARGO_PKG_VERSION"));
+    let is_more = doc! { "$lt": [{ "$ifNull": ["$needs", 0] }, NEEDS] };
+    let noted = doc! {
+        "needs": { "$max": ["$needs", NEEDS] },
+        "made_by": { "$cond": [is_more, made_by, "$made_by"] },
+    };
     let found = database
         .collection::<Schema>(META)
-        .find_one_and_update(
-            doc! { "_id": "schema" },
-            doc! { "$setOnInsert": { "needs": NEEDS, "made_by": made_by } },
-        )
+        .find_one_and_update(doc! { "_id": "schema" }, vec![doc! { "$set": noted }])
         .upsert(true)
         .return_document(ReturnDocument::After)
         .await?;
     Ok(match found {
-        Some(schema) if schema.needs > NEEDS => Err(StoreError::Unusable(format!(
-            "the database was made by {} (schema {}), and this is {made_by} (schema {NEEDS}): start \
+        Some(schema) if schema.needs > READS => Err(StoreError::Unusable(format!(
+            "the database was made by {} (schema {}), and this is {made_by} (schema {READS}): start \
              the newer program",
             schema.made_by, schema.needs,
         ))),

@@ -90,6 +90,17 @@ impl ConversationStore for Sqlite {
         .await
     }
 
+    async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError> {
+        let messages = messages.to_owned();
+        self.read("still_waiting", move |db, now| {
+            messages
+                .iter()
+                .map(|(of, key)| ledger::is_waiting_and_held(db, of, key, now))
+                .collect()
+        })
+        .await
+    }
+
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError> {
         self.converse("renew", Survives::Crash, of, move |tables, of| {
             head::renew(tables.db, of, turn, tables.now + millis(lease))

@@ -10,7 +10,12 @@ use crate::wechat::id::OpenId;
 
 #[async_trait]
 impl DeadLetterStore for Sqlite {
-    async fn add_dead_letter(&self, letter: &DeadLetter, keep: Duration) -> Result<(), StoreError> {
+    async fn add_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        keep: Duration,
+        most: usize,
+    ) -> Result<usize, StoreError> {
         let letter = letter.clone();
         self.write("add_dead_letter", Survives::PowerLoss, move |db, now| {
             // Replaced as a row, so that it goes to the end.
@@ -25,8 +30,18 @@ impl DeadLetterStore for Sqlite {
                 &letter.reason,
                 now,
                 now + millis(keep),
-            ))
-            .map(drop)
+            ))?;
+            let count: usize = db
+                .prepare_cached("SELECT count(*) FROM dead_letters")?
+                .query_row([], |row| row.get(0))?;
+            if count <= most {
+                return Ok(0);
+            }
+            db.prepare_cached(
+                "DELETE FROM dead_letters WHERE position IN
+                     (SELECT position FROM dead_letters ORDER BY position LIMIT ?1)",
+            )?
+            .execute([(count - most) as i64])
         })
         .await
     }
@@ -67,6 +82,16 @@ impl DeadLetterStore for Sqlite {
                 .prepare_cached("DELETE FROM dead_letters WHERE id = ?1 AND expires_at > ?2")?
                 .execute((&id, now))?;
             Ok(removed == 1)
+        })
+        .await
+    }
+
+    async fn forget_dead_letters(&self, of: &OpenId, but: &str) -> Result<(), StoreError> {
+        let (of, but) = (of.clone(), but.to_owned());
+        self.write("forget_dead_letters", Survives::PowerLoss, move |db, _| {
+            db.prepare_cached("DELETE FROM dead_letters WHERE openid = ?1 AND id <> ?2")?
+                .execute((of.as_str(), but))
+                .map(drop)
         })
         .await
     }

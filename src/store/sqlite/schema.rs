@@ -2,8 +2,9 @@
 //!
 //! `user_version` counts the steps of [`STEPS`] that a file has taken. A step only adds: tables,
 //! columns with a default, indexes. So a program that is still running when a newer one takes a step
-//! goes on working, because its statements name their columns. A program that *opens* a file with more
-//! steps than it knows refuses it: it can't tell what the new parts mean.
+//! goes on working, because its statements name their columns, and so does one that opens the file later:
+//! two versions may run side by side. Should a step ever be needed that older programs can't live with, it
+//! raises [`NEEDS`], which the file remembers, and they refuse to open it.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
@@ -135,7 +136,10 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX audit_at ON audit (at);
     CREATE INDEX audit_expires_at ON audit (expires_at);
-    ",
+",
+    "
+    CREATE INDEX dead_letters_openid ON dead_letters (openid);
+",
     "
     CREATE TABLE journal (
         id      INTEGER PRIMARY KEY,
@@ -161,8 +165,12 @@ const STEPS: &[&str] = &[
         is_fast  INTEGER NOT NULL,
         is_asked INTEGER NOT NULL
     ) STRICT;
-    ",
+",
 ];
+
+/// The steps that a program must know to work on a file that has taken all of [`STEPS`]. One that does not
+/// know the journal would handle its messages again.
+const NEEDS: usize = 3;
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.
 const APPLICATION_ID: i64 = 0x6f66_6669;
@@ -174,7 +182,8 @@ const MADE_BY: &str = concat!("offiaccount ", env!("CARGO_PKG_VERSION"));
 ///
 /// # Errors
 ///
-/// [`StoreError::Unusable`] when a newer version made the file, or another program.
+/// [`StoreError::Unusable`] when another program made the file, or a newer version that this one can't
+/// live with.
 pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
     // One snapshot: another process may be making the tables.
     let snapshot = db
@@ -185,7 +194,7 @@ pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
 
 /// Brings the file to the newest schema, in one transaction that other processes wait for.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
-    take_steps(db, STEPS)
+    take_steps(db, STEPS, NEEDS)
 }
 
 /// Looks whether a file that is opened again in mid-service is still the one it was. An emptied file is
@@ -200,10 +209,10 @@ pub(super) fn verify(db: &Connection) -> Result<(), StoreError> {
     }
 }
 
-fn take_steps(db: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+fn take_steps(db: &mut Connection, steps: &[&str], needs: usize) -> Result<(), StoreError> {
     let newest = steps.len();
     // Looked at without a lock first: nearly every opening finds nothing to do.
-    if is_ours(db)? && version(db)? == newest {
+    if is_ours(db)? && check_for(db, newest)? >= newest {
         return Ok(());
     }
     let sql = |error| store_error(&error);
@@ -222,15 +231,15 @@ fn take_steps(db: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
             )
             .map_err(sql)?;
     }
-    for step in &steps[found..] {
-        transaction.execute_batch(step).map_err(sql)?;
-    }
     if found < newest {
+        for step in &steps[found..] {
+            transaction.execute_batch(step).map_err(sql)?;
+        }
         transaction
             .execute(
-                "INSERT INTO meta (name, value) VALUES ('made_by', ?1)
+                "INSERT INTO meta (name, value) VALUES ('made_by', ?1), ('needs', ?2)
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [MADE_BY],
+                (MADE_BY, needs as i64),
             )
             .map_err(sql)?;
         transaction
@@ -254,7 +263,14 @@ fn check_for(db: &Connection, newest: usize) -> Result<usize, StoreError> {
             Err(foreign())
         };
     }
-    if found <= newest {
+    let needs: Option<i64> = db
+        .query_row("SELECT value FROM meta WHERE name = 'needs'", [], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(sql)?;
+    let needs = needs.map_or(found, |needs| usize::try_from(needs).unwrap_or(usize::MAX));
+    if found <= newest || needs <= newest {
         return Ok(found);
     }
     let maker: Option<String> = db
@@ -264,7 +280,7 @@ fn check_for(db: &Connection, newest: usize) -> Result<usize, StoreError> {
         .optional()
         .map_err(sql)?;
     Err(StoreError::Unusable(format!(
-        "the file was made by {} (schema {found}), and this is {MADE_BY} (schema {newest}): start the \
+        "the file was made by {} (schema {needs}), and this is {MADE_BY} (schema {newest}): start the \
          newer program, or restore a backup made before it ran",
         maker.as_deref().unwrap_or("a newer version"),
     )))
@@ -305,7 +321,8 @@ mod tests {
         migrate(&mut db).unwrap();
         migrate(&mut db).unwrap();
         db.execute_batch(
-            "PRAGMA user_version = 99;
+            "PRAGMA user_version = 120;
+             UPDATE meta SET value = 99 WHERE name = 'needs';
              UPDATE meta SET value = 'offiaccount 7.1.0' WHERE name = 'made_by'",
         )
         .unwrap();
@@ -325,7 +342,7 @@ mod tests {
         let count = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
 
         let torn = [STEPS, &["ALTER TABLE users ADD COLUMN a; nonsense"]].concat();
-        assert!(take_steps(&mut db, &torn).is_err());
+        assert!(take_steps(&mut db, &torn, NEEDS).is_err());
         assert_eq!(version(&db), Ok(STEPS.len()));
         assert!(
             count(&db, "SELECT count(a) FROM users").is_err(),
@@ -333,9 +350,28 @@ mod tests {
         );
 
         let next = [STEPS, &["ALTER TABLE users ADD COLUMN a INTEGER DEFAULT 7"]].concat();
-        take_steps(&mut db, &next).unwrap();
+        take_steps(&mut db, &next, NEEDS).unwrap();
         assert_eq!(version(&db), Ok(next.len()));
         assert_eq!(count(&db, "SELECT a FROM users WHERE openid = 'o1'"), Ok(7));
+    }
+
+    #[test]
+    fn an_older_program_opens_what_a_newer_one_has_only_added_to() {
+        let next = [STEPS, &["ALTER TABLE users ADD COLUMN a INTEGER DEFAULT 7"]].concat();
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        take_steps(&mut db, &next, NEEDS).unwrap();
+        check(&db).unwrap();
+        migrate(&mut db).unwrap();
+        assert_eq!(version(&db), Ok(next.len()), "no step is taken back");
+
+        // The next one is more than an addition.
+        let breaking = [&next[..], &["ALTER TABLE users DROP COLUMN profile"]].concat();
+        take_steps(&mut db, &breaking, breaking.len()).unwrap();
+        let text = refusal(&mut db);
+        assert!(text.contains("start the newer program"), "{text}");
+        assert!(check(&db).is_err());
+        verify(&db).unwrap();
     }
 
     #[test]

@@ -12,6 +12,11 @@ impl Message {
     /// collided. Without, by every element: two events of one user in one second do happen. The order
     /// of the elements and the white space between them do not count.
     pub fn ledger_key(&self) -> [u8; 32] {
+        self.ledger_key
+    }
+
+    /// That of a message which was read from `root`.
+    pub(super) fn compute_ledger_key(&self, root: &Element<'_>) -> [u8; 32] {
         let mut hash = Sha256::new();
         match self.msg_id {
             Some(id) => {
@@ -22,7 +27,7 @@ impl Message {
             }
             None => {
                 put(&mut hash, "fields");
-                put_children(&mut hash, &self.fields());
+                put_children(&mut hash, &root.children);
             }
         }
         hash.finalize().into()

@@ -300,6 +300,22 @@ async fn store_of(world: &World) -> Arc<dyn Store> {
 }
 
 #[tokio::test]
+async fn of_a_user_who_leaves_the_farewell_alone_stays_on_the_list() {
+    let mended = Mended::start().await;
+    let world = forwarding(&mended.downstream.url).start().await;
+    hears(&world, "a").await;
+    hears(&world, "b").await;
+    assert_eq!(listed(&world).await.len(), 2);
+    let farewell = json!({"MsgType": "event", "Event": "unsubscribe"});
+    acts(&world, farewell).await;
+    // The other program has to hear of it yet, and forget him too.
+    let [_, _, farewell] = &mended.downstream.ids()[..] else {
+        panic!("three were forwarded");
+    };
+    assert_eq!(listed(&world).await, std::slice::from_ref(farewell));
+}
+
+#[tokio::test]
 async fn a_long_list_is_sent_once_through_in_its_order() {
     let count = AtomicUsize::new(0);
     let downstream = Downstream::start(move |_| {
@@ -321,7 +337,7 @@ async fn a_long_list_is_sent_once_through_in_its_order() {
             reason: "on purpose".into(),
             age: Duration::ZERO,
         };
-        store.add_dead_letter(&letter, hour).await.unwrap();
+        store.add_dead_letter(&letter, hour, 1_000).await.unwrap();
         ids.push(letter.id);
     }
     assert_eq!(listed(&world).await, ids);

@@ -152,6 +152,7 @@ fn message(n: u8) -> Delivery {
         message: xml(n).into(),
         is_farewell: false,
         may_be_old: false,
+        is_handled: false,
         opens: Some(Trigger::Message),
     }
 }

@@ -10,6 +10,8 @@ on_every_store! {
     a_letter_that_was_taken_off_is_gone
     a_list_goes_on_from_the_beginning_behind_a_letter_that_is_gone
     a_letter_is_kept_for_its_time
+    a_letter_is_kept_while_it_is_among_the_newest
+    of_a_user_who_is_forgotten_one_letter_stays_at_most
 }
 
 fn letter(id: &str, reason: &str) -> DeadLetter {
@@ -28,7 +30,7 @@ fn ids(letters: &[DeadLetter]) -> Vec<&str> {
 
 async fn add(store: &Arc<dyn Store>, id: &str) {
     let letter = letter(id, "refused");
-    store.add_dead_letter(&letter, LONG).await.unwrap();
+    store.add_dead_letter(&letter, LONG, 100).await.unwrap();
 }
 
 async fn dead_letters_are_listed_oldest_first_and_by_pages(place: Place) {
@@ -63,7 +65,7 @@ async fn a_letter_goes_over_the_last_with_its_id(place: Place) {
     add(&store, "m2").await;
     tokio::time::sleep(SHORT).await;
     let again = letter("m1", "refused again");
-    store.add_dead_letter(&again, LONG).await.unwrap();
+    store.add_dead_letter(&again, LONG, 100).await.unwrap();
     let found = store.dead_letters(None, 10).await.unwrap();
     // It was put here just now.
     assert_eq!(ids(&found), ["m2", "m1"]);
@@ -99,7 +101,7 @@ async fn a_letter_is_kept_for_its_time(place: Place) {
     let store = place.open().await;
     let began = Instant::now();
     let short = letter("m1", "refused");
-    store.add_dead_letter(&short, SHORT).await.unwrap();
+    store.add_dead_letter(&short, SHORT, 100).await.unwrap();
     add(&store, "m2").await;
     eventually(|| async {
         let found = store.dead_letters(None, 10).await.unwrap();
@@ -108,4 +110,44 @@ async fn a_letter_is_kept_for_its_time(place: Place) {
     .await;
     assert!(began.elapsed() >= NEARLY_SHORT, "{:?}", began.elapsed());
     assert_eq!(store.remove_dead_letter("m1").await, Ok(false));
+}
+
+async fn a_letter_is_kept_while_it_is_among_the_newest(place: Place) {
+    let store = place.open().await;
+    let add = async |id: &str, most| {
+        let letter = letter(id, "refused");
+        store.add_dead_letter(&letter, LONG, most).await.unwrap()
+    };
+    for id in ["m1", "m2", "m3"] {
+        assert_eq!(add(id, 3).await, 0);
+    }
+    // It goes over the last with its id, and takes no more room.
+    assert_eq!(add("m1", 3).await, 0);
+    store.remove_dead_letter("m2").await.unwrap();
+    assert_eq!(add("m4", 3).await, 0, "one was taken off");
+    assert_eq!(add("m5", 3).await, 1);
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m1", "m4", "m5"]);
+    assert_eq!(add("m6", 2).await, 2);
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m5", "m6"]);
+}
+
+async fn of_a_user_who_is_forgotten_one_letter_stays_at_most(place: Place) {
+    let [store, other] = place.open_twice().await;
+    for id in ["m1", "m2", "m3"] {
+        add(&store, id).await;
+    }
+    let bobs = DeadLetter {
+        open_id: open_id("oBob"),
+        ..letter("m4", "refused")
+    };
+    store.add_dead_letter(&bobs, LONG, 100).await.unwrap();
+    let alice = open_id("oAlice");
+    other.forget_dead_letters(&alice, "m2").await.unwrap();
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m2", "m4"]);
+    other.forget_dead_letters(&alice, "m4").await.unwrap();
+    let found = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(ids(&found), ["m4"]);
 }

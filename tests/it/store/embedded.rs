@@ -56,6 +56,7 @@ async fn a_newer_schema_is_refused_with_the_name_of_its_maker() {
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute_batch(
         "PRAGMA user_version = 1000;
+         UPDATE meta SET value = 1000 WHERE name = 'needs';
          UPDATE meta SET value = 'offiaccount 99.1.0' WHERE name = 'made_by'",
     )
     .unwrap();
@@ -64,6 +65,62 @@ async fn a_newer_schema_is_refused_with_the_name_of_its_maker() {
     let said = unusable(&place).await;
     assert!(said.contains("offiaccount 99.1.0"), "{said}");
     assert_eq!(std::fs::read(&path).unwrap(), before, "and left as it is");
+}
+
+/// A step of a newer version, and all that it may do: add.
+pub(super) fn add_to_the_schema(db: &rusqlite::Connection) {
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let mut tables = db.prepare(sql).unwrap();
+    let tables: Vec<String> = tables
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(tables.len() > 5, "{tables:?}");
+    for table in tables {
+        db.execute_batch(&format!(
+            "ALTER TABLE {table} ADD COLUMN of_a_newer_version INTEGER NOT NULL DEFAULT 7;
+             CREATE INDEX {table}_of_a_newer_version ON {table} (of_a_newer_version)"
+        ))
+        .unwrap();
+    }
+    db.execute_batch(
+        "CREATE TABLE of_a_newer_version (x);
+         PRAGMA user_version = 1000;
+         UPDATE meta SET value = 'offiaccount 99.1.0' WHERE name = 'made_by'",
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_running_program_goes_on_while_a_newer_one_changes_the_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let place = at(&path);
+    let running = place.open().await;
+    let publish = async |generation| {
+        let value = sealed(&format!("value {generation}"));
+        let published = running
+            .publish_credential(KEY, &owner(1), generation, &value, LONG)
+            .await;
+        assert_eq!(published, Ok(true));
+        running.credential(KEY).await.unwrap()
+    };
+    publish(0).await;
+    let db = rusqlite::Connection::open(&path).unwrap();
+    add_to_the_schema(&db);
+    let found = publish(1).await;
+    assert_eq!(
+        place.open().await.credential(KEY).await.unwrap().value,
+        found.value
+    );
+    // More than an addition: whoever runs goes on, and nobody of this version starts.
+    let needs = "UPDATE meta SET value = 1000 WHERE name = 'needs'";
+    assert_eq!(db.execute(needs, []), Ok(1));
+    publish(2).await;
+    conversations::answered(&running, 1).await;
+    let said = unusable(&place).await;
+    assert!(said.contains("offiaccount 99.1.0"), "{said}");
 }
 
 #[tokio::test]

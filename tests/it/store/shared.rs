@@ -57,7 +57,10 @@ async fn its_indexes_are_made_and_mended() {
         ("sign_ins", vec!["_id_", "expires_at"]),
         ("conversations", vec!["_id_", "due_at", "expires_at"]),
         ("handled", vec!["_id_", "expires_at"]),
-        ("dead_letters", vec!["_id_", "expires_at", "position"]),
+        (
+            "dead_letters",
+            vec!["_id_", "expires_at", "openid", "position"],
+        ),
         ("uploads", vec!["_id_", "expires_at"]),
         ("keys", vec!["_id_", "digest", "expires_at"]),
         ("audit", vec!["_id_", "at", "expires_at"]),
@@ -129,6 +132,89 @@ async fn a_newer_schema_is_refused_with_the_name_of_its_maker() {
 }
 
 #[tokio::test]
+async fn an_older_schema_is_raised_to_what_this_program_needs() {
+    let place = Place::mongodb(mongod::standalone).await;
+    let meta = database(&place).await.collection::<Document>("meta");
+    meta.insert_one(doc! { "_id": "schema", "needs": 0, "made_by": "offiaccount 0.0.1" })
+        .await
+        .unwrap();
+    place.open().await;
+    let noted = meta
+        .find_one(doc! { "_id": "schema" })
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(noted.get_i32("needs").unwrap() > 0, "{noted}");
+    assert_ne!(noted.get_str("made_by").unwrap(), "offiaccount 0.0.1");
+}
+
+#[tokio::test]
+async fn versions_work_beside_each_other_while_the_newer_one_only_adds() {
+    let place = Place::mongodb(mongod::replica_set).await;
+    let database = database(&place).await;
+    let alice = open_id("oAlice");
+    let [running, other] = place.open_twice().await;
+    let publish = async |store: &Arc<dyn Store>, generation| {
+        let value = sealed(&format!("value {generation}"));
+        let published = store
+            .publish_credential(KEY, &owner(1), generation, &value, LONG)
+            .await;
+        assert_eq!(published, Ok(true));
+    };
+    publish(&running, 0).await;
+    running
+        .save_grant(&alice, None, &grant("snsapi_base", "a"))
+        .await
+        .unwrap();
+    running
+        .create_session(&digest(1), &session_of(&alice), LONG)
+        .await
+        .unwrap();
+    running
+        .create_sign_in(&digest(1), &sign_in("a"), LONG)
+        .await
+        .unwrap();
+    conversations::answered(&running, 1).await;
+    // What a newer one writes beside.
+    for name in database.list_collection_names().await.unwrap() {
+        let collection = database.collection::<Document>(&name);
+        let added = doc! { "$set": { "of_a_newer_version": { "x": 7 } } };
+        collection.update_many(doc! {}, added).await.unwrap();
+    }
+    let starting = place.open().await;
+    let mut generation = 0;
+    for store in [&running, &other, &starting] {
+        generation += 1;
+        assert_eq!(store.credential(KEY).await.unwrap().generation, generation);
+        publish(store, generation).await;
+        assert_eq!(store.user(&alice).await.unwrap().unwrap().open_id, alice);
+        assert!(store.session(&digest(1)).await.unwrap().is_some());
+        let number = u8::try_from(generation).unwrap() + 1;
+        conversations::answered(store, number).await;
+    }
+    // And what it wrote is left alone.
+    for name in [
+        "credentials",
+        "users",
+        "sessions",
+        "sign_ins",
+        "conversations",
+    ] {
+        let collection = database.collection::<Document>(name);
+        let found = collection.find_one(doc! {}).await.unwrap().unwrap();
+        assert!(found.contains_key("of_a_newer_version"), "{name}: {found}");
+    }
+    // More than an addition: whoever runs goes on, and nobody of this version starts.
+    let meta = database.collection::<Document>("meta");
+    let needs = doc! { "$set": { "needs": 1000, "made_by": "offiaccount 99.1.0" } };
+    meta.update_one(doc! { "_id": "schema" }, needs)
+        .await
+        .unwrap();
+    publish(&running, generation + 1).await;
+    assert!(open(&place.url).await.is_err());
+}
+
+#[tokio::test]
 async fn a_user_without_rights_is_told_what_to_mend() {
     let server = tokio::task::spawn_blocking(|| Mongod::start(&["--auth"]))
         .await
@@ -157,8 +243,17 @@ async fn a_user_without_rights_is_told_what_to_mend() {
 
     let store = open(&url("writer:canary")).await.unwrap();
     assert_eq!(store.ping().await, Ok(()));
+    // As another version might have made it.
+    let other_life = doc! {
+        "collMod": "sessions",
+        "index": { "keyPattern": { "expires_at": 1 }, "expireAfterSeconds": 61 },
+    };
+    let database = admin.client().database("wx");
+    database.run_command(other_life).await.unwrap();
     for (user, expected) in [
         ("reader:canary", "readWrite"),
+        // The index below.
+        ("writer:canary", "dbAdmin"),
         ("writer:canary2", "password"),
     ] {
         match open(&url(user)).await.map(drop) {

@@ -12,17 +12,27 @@ use crate::wechat::id::OpenId;
 
 /// A delivery has carried the reply.
 pub(super) fn given(of: &OpenId, key: &Key) -> Change {
-    let filter = doc! { "_id": of.as_str(), "ungiven.key": key };
-    let given = doc! { "$set": { "ungiven": key.without("$ungiven") } };
+    let filter = doc! {
+        "_id": of.as_str(),
+        key.path("reply"): { "$exists": true },
+    };
+    let given = doc! {
+        "$set": {
+            "ungiven": key.without("$ungiven"),
+            "done": key.among_done(doc! { "carried": true }.into()),
+        },
+    };
     Change::update(filter, vec![given, note_due()])
 }
 
-/// No delivery has carried the reply after all, and it is not kept.
+/// No delivery of who has handled the message has carried the reply after all, nor another's, and it is
+/// not kept.
 pub(super) fn not_given(of: &OpenId, key: &Key) -> Change {
     let filter = doc! {
         "_id": of.as_str(),
         key.path("reply"): { "$exists": true },
         key.path("keeper"): Bson::Null,
+        key.path("carried"): Bson::Null,
     };
     let ungiven = key.among_ungiven(key.of_done("seen.first"));
     let not_given = doc! { "$set": { "ungiven": ungiven } };

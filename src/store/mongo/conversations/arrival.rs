@@ -70,7 +70,7 @@ impl Mongo {
                 }
                 return found.take_conversation().map(Delivered::Held);
             }
-            // Nothing was done: it may be an old one, or too many wait.
+            // Nothing was done: it may be an old one, or there is no room for it.
             let doubt = doubt(delivery);
             let Some(moved) = found
                 .moved
@@ -119,8 +119,8 @@ impl Mongo {
 
 impl Arrival<'_> {
     /// Adds a message behind those that wait, and takes the conversation if it is free. Does nothing if the
-    /// message is known, or may be, or too many wait. `looked` is what a look among the moved messages was
-    /// based on.
+    /// message is known, or may be, or too many wait, or if it is handled and the conversation is not free.
+    /// `looked` is what a look among the moved messages was based on.
     fn add(&self, delivery: &Delivery, looked: Option<i64>) -> Change {
         let key = &self.key;
         let most = i32::try_from(MOST_WAITING).unwrap_or(i32::MAX);
@@ -129,14 +129,16 @@ impl Arrival<'_> {
             let have_more_moved = doc! { "$ne": ["$moved.times", times] };
             may_be_old = doc! { "$and": [may_be_old, have_more_moved] }.into();
         }
-        let stays = doc! {
-            "$or": [
-                key.is_done(),
-                key.waits(),
-                { "$gt": [{ "$size": or_empty("$waiting") }, most] },
-                may_be_old,
-            ],
-        };
+        let mut stays: Vec<Bson> = vec![
+            key.is_done().into(),
+            key.waits().into(),
+            doc! { "$gt": [{ "$size": or_empty("$waiting") }, most] }.into(),
+            may_be_old,
+        ];
+        if delivery.is_handled {
+            stays.push(doc! { "$not": [self.is_free()] }.into());
+        }
+        let stays = doc! { "$or": stays };
         let mut taken = take_turn(self.turn, self.lease);
         taken.insert("due_at", due_at(from_now(self.lease)));
         let parts = vec![

@@ -33,13 +33,15 @@ impl Claim<'_> {
             return self.again(&head, &delivery.key, Some(&delivery.key));
         };
         // One of them is being handled, and `MOST_WAITING` wait behind it.
-        if head.waiting > MOST_WAITING
-            && ledger::count_waiting(db, head.id, now)? > MOST_WAITING + 1
-        {
+        if head.waiting > MOST_WAITING {
             ledger::remove(db, entry)?;
             return Ok(Delivered::Full);
         }
         let is_mine = head.is_free_for(self.turn, now);
+        if delivery.is_handled && !is_mine {
+            ledger::remove(db, entry)?;
+            return Ok(Delivered::Full);
+        }
         let lease_until = now + millis(self.lease);
         let held = is_mine.then_some((self.turn, lease_until));
         head.hear(db, delivery, held, now)?;
@@ -137,7 +139,7 @@ impl Claim<'_> {
             return Ok(Finished::KeptChanged(kept::available(db, head.id, now)?));
         }
         let mut waiting = head.waiting;
-        if ledger::finish(db, head.id, handled, self.turn, now)? {
+        if ledger::finish(db, head.id, handled, self.turn)? {
             self.change_state(&head, handled)?;
             waiting -= 1;
         } else if !ledger::was_handled_under(db, head.id, handled, self.turn)? {
@@ -174,8 +176,7 @@ impl Claim<'_> {
         let Some(head) = Head::find(db, of, now)? else {
             return Ok(Overdue::default());
         };
-        let is_mine =
-            head.is_free_for(self.turn, now) && ledger::count_waiting(db, head.id, now)? > 0;
+        let is_mine = head.is_free_for(self.turn, now) && head.waiting > 0;
         Ok(Overdue {
             held: is_mine.then(|| self.hold(&head, None)).transpose()?,
             not_given: ledger::not_given(db, head.id, now)?,

@@ -24,10 +24,12 @@ impl Sqlite {
     /// Deletes entries of the ledger, sessions, and then the conversations of which nothing is left.
     pub(in super::super) async fn collect_conversations(&self) -> Result<(), StoreError> {
         // In the order in which they were added, which is that in which they expire: no index is needed.
+        // What waits stays until it is handled.
         self.delete_expired(|db, now| {
             db.prepare_cached(
                 "DELETE FROM ledger WHERE id IN
-                     (SELECT id FROM (SELECT id, first_seen FROM ledger ORDER BY id LIMIT ?2)
+                     (SELECT id FROM (SELECT id, first_seen FROM ledger
+                                      WHERE message IS NULL ORDER BY id LIMIT ?2)
                       WHERE first_seen <= ?1)",
             )?
             .execute((now - millis(REMEMBER_MESSAGES), GARBAGE_STEP as i64))

@@ -14,7 +14,7 @@ pub(super) struct Head {
     pub(super) has_left: bool,
     has_session: bool,
     pub(super) has_kept: bool,
-    /// How many messages wait. Forgotten ones that nobody has deleted yet are counted too.
+    /// How many messages wait.
     pub(super) waiting: usize,
 }
 

@@ -13,10 +13,13 @@ use crate::wechat::id::OpenId;
 /// the last delivery.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 
-/// Values of `given`. A reply that became a kept answer is never given by a delivery.
+/// Values of `given`. Whoever has handled a message may say `GIVEN` before a delivery has carried the reply,
+/// and take that back; not `CARRIED`, which an instance says once one has. A reply that became a kept answer
+/// is never given by a delivery.
 const NOT_GIVEN: i64 = 0;
 const GIVEN: i64 = 1;
 const KEPT: i64 = 2;
+const CARRIED: i64 = 3;
 
 pub(super) struct Entry {
     pub(super) id: i64,
@@ -34,7 +37,7 @@ pub(super) enum State {
     Done(Vec<u8>),
 }
 
-/// What was first seen then, or earlier, is forgotten.
+/// What was first seen then, or earlier, is forgotten, unless it waits.
 fn forgotten(now: i64) -> i64 {
     now - millis(REMEMBER_MESSAGES)
 }
@@ -59,7 +62,8 @@ pub(super) fn append(
     if !is_new {
         let was_forgotten = db
             .prepare_cached(
-                "DELETE FROM ledger WHERE conversation = ?1 AND key = ?2 AND first_seen <= ?3",
+                "DELETE FROM ledger WHERE conversation = ?1 AND key = ?2 AND first_seen <= ?3
+                     AND message IS NULL",
             )?
             .execute((conversation, delivery.key.0, forgotten(now)))?
             == 1;
@@ -105,7 +109,7 @@ pub(super) fn find(
 ) -> rusqlite::Result<Option<Entry>> {
     db.prepare_cached(
         "SELECT id, deliveries, first_seen, message IS NOT NULL, reply FROM ledger
-         WHERE conversation = ?1 AND key = ?2 AND first_seen > ?3",
+         WHERE conversation = ?1 AND key = ?2 AND (message IS NOT NULL OR first_seen > ?3)",
     )?
     .query_row((conversation, key.0, forgotten(now)), |row| {
         Ok(Entry {
@@ -132,33 +136,18 @@ pub(super) fn waiting(
     db.prepare_cached(
         "SELECT key, deliveries, first_seen, iif(key = ?2, NULL, message)
          FROM ledger INDEXED BY ledger_waiting
-         WHERE conversation = ?1 AND message IS NOT NULL AND first_seen > ?3
+         WHERE conversation = ?1 AND message IS NOT NULL
          ORDER BY id",
     )?
-    .query_map(
-        (conversation, handed_in.map(|key| key.0), forgotten(now)),
-        |row| {
-            Ok(Waiting {
-                key: Digest(row.get(0)?),
-                deliveries: row.get(1)?,
-                first_seen: between(row.get(2)?, now),
-                message: row.get(3)?,
-            })
-        },
-    )?
+    .query_map((conversation, handed_in.map(|key| key.0)), |row| {
+        Ok(Waiting {
+            key: Digest(row.get(0)?),
+            deliveries: row.get(1)?,
+            first_seen: between(row.get(2)?, now),
+            message: row.get(3)?,
+        })
+    })?
     .collect()
-}
-
-pub(super) fn count_waiting(
-    db: &Connection,
-    conversation: i64,
-    now: i64,
-) -> rusqlite::Result<usize> {
-    db.prepare_cached(
-        "SELECT count(*) FROM ledger INDEXED BY ledger_waiting
-         WHERE conversation = ?1 AND message IS NOT NULL AND first_seen > ?2",
-    )?
-    .query_row((conversation, forgotten(now)), |row| row.get(0))
 }
 
 pub(super) fn is_waiting(
@@ -169,6 +158,20 @@ pub(super) fn is_waiting(
 ) -> rusqlite::Result<bool> {
     let found = find(db, conversation, key, now)?;
     Ok(found.is_some_and(|entry| matches!(entry.state, State::Waiting)))
+}
+
+/// Whether the message waits while somebody holds its conversation.
+pub(super) fn is_waiting_and_held(
+    db: &Connection,
+    of: &OpenId,
+    key: &Digest,
+    now: i64,
+) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT 1 FROM conversations JOIN ledger ON ledger.conversation = conversations.id
+         WHERE openid = ?1 AND lease_until > ?3 AND key = ?2 AND message IS NOT NULL",
+    )?
+    .exists((of.as_str(), key.0, now))
 }
 
 /// Notes how many deliveries were counted.
@@ -185,7 +188,6 @@ pub(super) fn finish(
     conversation: i64,
     handled: &Handled,
     turn: Turn,
-    now: i64,
 ) -> rusqlite::Result<bool> {
     let given = if handled.given && handled.reply.is_some() {
         GIVEN
@@ -195,16 +197,9 @@ pub(super) fn finish(
     let finished = db
         .prepare_cached(
             "UPDATE ledger SET message = NULL, reply = ifnull(?3, reply), given = ?4, turn = ?5
-             WHERE conversation = ?1 AND key = ?2 AND message IS NOT NULL AND first_seen > ?6",
+             WHERE conversation = ?1 AND key = ?2 AND message IS NOT NULL",
         )?
-        .execute((
-            conversation,
-            handled.key.0,
-            &handled.reply,
-            given,
-            turn.0,
-            forgotten(now),
-        ))?;
+        .execute((conversation, handled.key.0, &handled.reply, given, turn.0))?;
     Ok(finished == 1)
 }
 
@@ -234,15 +229,15 @@ pub(super) fn mark_given(
     given: bool,
 ) -> rusqlite::Result<()> {
     let (from, to) = if given {
-        (NOT_GIVEN, GIVEN)
+        ([NOT_GIVEN, GIVEN], CARRIED)
     } else {
-        (GIVEN, NOT_GIVEN)
+        ([GIVEN, GIVEN], NOT_GIVEN)
     };
     db.prepare_cached(
-        "UPDATE ledger SET given = ?4 WHERE conversation = ?1 AND key = ?2 AND given = ?3
+        "UPDATE ledger SET given = ?5 WHERE conversation = ?1 AND key = ?2 AND given IN (?3, ?4)
              AND message IS NULL AND reply IS NOT NULL",
     )?
-    .execute((conversation, key.0, from, to))
+    .execute((conversation, key.0, from[0], from[1], to))
     .map(drop)
 }
 
@@ -296,8 +291,7 @@ pub(super) fn overdue(db: &Connection, limit: usize, now: i64) -> rusqlite::Resu
              SELECT ledger.conversation
              FROM ledger INDEXED BY ledger_waiting
              CROSS JOIN conversations AS held ON held.id = ledger.conversation
-             WHERE ledger.message IS NOT NULL AND ledger.first_seen > ?2
-                 AND held.lease_until <= ?1
+             WHERE ledger.message IS NOT NULL AND held.lease_until <= ?1
              UNION ALL
              SELECT conversation FROM ledger INDEXED BY ledger_not_given
              WHERE message IS NULL AND reply IS NOT NULL AND given = 0

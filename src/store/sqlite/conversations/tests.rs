@@ -6,8 +6,8 @@ use super::claim::UNKNOWN;
 use super::journal::Limits;
 use super::*;
 use crate::store::{
-    DELIVERIES_END, DeadLetter, DeadLetterStore as _, KEEP_ANSWERS, MOST_KEPT, MOST_WAITING,
-    REMEMBER_MESSAGES, Store as _, UploadStore as _, UserStore as _,
+    DELIVERIES_END, DeadLetter, DeadLetterStore as _, KEEP_ANSWERS, MOST_KEPT, REMEMBER_MESSAGES,
+    Store as _, UploadStore as _, UserStore as _,
 };
 use crate::telemetry::metrics::StoreMetrics;
 
@@ -47,6 +47,7 @@ impl Fixture {
             message: "<xml/>".into(),
             is_farewell,
             may_be_old: false,
+            is_handled: false,
             opens: Some(Trigger::Message),
         };
         let deliver = self.store.deliver(of, &delivery, self.turn, LONG);
@@ -168,16 +169,20 @@ async fn a_reply_that_no_delivery_carried_is_overdue_when_none_will() {
         )
         .await;
 
-    let mark = async |given| {
-        let key = key(1);
+    let mark = async |n, given| {
+        let key = key(n);
         let mark = fixture.store.mark_given(&alice, &key, given);
         mark.await.unwrap();
     };
-    mark(true).await;
+    mark(1, true).await;
     assert_eq!(fixture.overdue().await, []);
-    mark(false).await;
+    mark(1, false).await;
+    assert_eq!(fixture.overdue().await, [], "a delivery has carried it");
+    fixture.age("ledger", "first_seen", 60 * SECOND).await;
+    assert_eq!(fixture.overdue().await, [], "a delivery carries it");
+    mark(3, false).await;
     assert_eq!(fixture.overdue().await, std::slice::from_ref(&alice));
-    assert_eq!(fixture.store.keep_answer(&alice, &key(1)).await, Ok(true));
+    assert_eq!(fixture.store.keep_answer(&alice, &key(3)).await, Ok(true));
     assert_eq!(fixture.overdue().await, []);
     assert_eq!(fixture.take_overdue(&alice).await, Overdue::default());
 }
@@ -216,9 +221,9 @@ async fn an_answer_that_nobody_fetched_is_overdue_and_an_awaited_one_is_not() {
 async fn an_entry_is_forgotten_after_its_time_whether_it_was_deleted_or_not() {
     let fixture = Fixture::new().await;
     let (alice, store) = (user("oAlice"), &fixture.store);
-    fixture.handle(&alice, &handled(1)).await;
-    fixture.deliver(&alice, 2).await;
-    fixture.deliver(&alice, 3).await;
+    for n in [1, 2] {
+        fixture.handle(&alice, &handled(n)).await;
+    }
     fixture.age("ledger", "first_seen", REMEMBER_MESSAGES).await;
 
     assert_eq!(fixture.overdue().await, []);
@@ -228,31 +233,67 @@ async fn an_entry_is_forgotten_after_its_time_whether_it_was_deleted_or_not() {
         Ok(Answered::Unknown)
     );
     assert_eq!(store.keep_answer(&alice, &key(1)).await, Ok(false));
-    assert_eq!(fixture.finish(&alice, &handled(2)).await, Finished::Lost);
     for n in [1, 2] {
         let looked = store.look(&alice, &key(n), fixture.turn, LONG).await;
         assert_eq!(looked, Ok(UNKNOWN));
     }
-    // Delivered again they are new, the last one first in the order now.
-    for (n, expected) in [(3, &[3][..]), (1, &[3, 1])] {
-        match fixture.deliver(&alice, n).await {
-            Delivered::Held(found) => {
-                let keys: Vec<u8> = found.waiting.iter().map(|w| w.key.0[0]).collect();
-                assert_eq!(keys, expected);
-                assert!(found.waiting.iter().all(|w| w.deliveries == 1));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    // The one that nobody delivered again is no reason to refuse another.
-    for n in 10..10 + MOST_WAITING as u8 - 1 {
-        let delivered = fixture.deliver(&alice, n).await;
-        assert!(matches!(delivered, Delivered::Held(_)), "{delivered:?}");
-    }
-    assert_eq!(fixture.deliver(&alice, 100).await, Delivered::Full);
+    // Delivered again it is new.
+    let delivered = fixture.deliver(&alice, 1).await;
+    assert!(matches!(delivered, Delivered::Held(_)), "{delivered:?}");
 
     store.collect_garbage().await.unwrap();
-    assert_eq!(fixture.count("ledger").await, MOST_WAITING + 1);
+    assert_eq!(fixture.count("ledger").await, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_waits_is_never_forgotten() {
+    let fixture = Fixture::new().await;
+    let (alice, store) = (user("oAlice"), &fixture.store);
+    fixture.deliver(&alice, 2).await;
+    fixture.handle(&user("oBob"), &handled(1)).await;
+    fixture.age("ledger", "first_seen", REMEMBER_MESSAGES).await;
+    fixture.age("conversations", "lease_until", LONG).await;
+    store.collect_garbage().await.unwrap();
+    assert_eq!(fixture.count("ledger").await, 1, "what was handled is gone");
+
+    assert_eq!(fixture.overdue().await, std::slice::from_ref(&alice));
+    let found = fixture.take_overdue(&alice).await.held.unwrap();
+    assert_eq!(found.waiting[0].key, key(2));
+    let answer = store.answer(&alice, &key(2), b"from outside").await;
+    assert!(matches!(answer, Ok(Answered::Taken { .. })), "{answer:?}");
+    // It comes again, and keeps its place before those behind it.
+    fixture.deliver(&alice, 3).await;
+    match fixture.deliver(&alice, 2).await {
+        Delivered::Held(found) => {
+            let keys: Vec<u8> = found.waiting.iter().map(|w| w.key.0[0]).collect();
+            assert_eq!(keys, [2, 3]);
+            assert_eq!(found.waiting[0].deliveries, 2);
+        }
+        other => panic!("{other:?}"),
+    }
+    match fixture.finish(&alice, &handled(2)).await {
+        Finished::Written(next) => assert_eq!(next[0].key, key(3)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As many as one step of the collection takes wait in front of what is to go.
+#[tokio::test]
+async fn what_waits_does_not_hold_up_the_collection() {
+    let fixture = Fixture::new().await;
+    let rows = "SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1200";
+    for (column, value) in [("message", "'<xml/>'"), ("reply", "x'00'")] {
+        fixture
+            .execute(format!(
+                "INSERT INTO ledger (conversation, key, deliveries, first_seen, {column})
+                 SELECT i, randomblob(32), 1, 1, {value}
+                 FROM (WITH RECURSIVE n (i) AS ({rows}) SELECT i FROM n)"
+            ))
+            .await;
+    }
+    fixture.store.collect_garbage().await.unwrap();
+    assert_eq!(fixture.count("ledger").await, 1200);
+    assert_eq!(fixture.count("ledger WHERE message IS NULL").await, 0);
 }
 
 #[tokio::test]
@@ -305,7 +346,7 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
     fixture.say(&frank, 1, true).await;
     fixture.finish(&frank, &given(1)).await;
     store.forget_user(&frank).await.unwrap();
-    // Of each other something else lives: nothing, a session, a kept answer, a window, a lease.
+    // Of each other something else lives: nothing, a session, a kept answer, a window, a message that waits.
     fixture.handle(&alice, &given(1)).await;
     let session = SessionChange::Set(b"session".to_vec(), LONG);
     fixture
@@ -345,7 +386,7 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
 
     fixture.age("ledger", "first_seen", REMEMBER_MESSAGES).await;
     store.collect_garbage().await.unwrap();
-    assert_eq!(fixture.count("ledger").await, 0);
+    assert_eq!(fixture.count("ledger").await, 1, "Eve's waits");
     assert_eq!(
         fixture.count("conversations").await,
         5,
@@ -363,7 +404,7 @@ async fn a_conversation_is_deleted_when_nothing_of_it_lives() {
     );
 
     store.forget_user(&carol).await.unwrap();
-    store.release(&eve, fixture.turn).await.unwrap();
+    fixture.finish(&eve, &given(1)).await;
     fixture.age("conversations", "session_until", LONG).await;
     fixture.age("conversations", "click_at", LONG).await;
     store.collect_garbage().await.unwrap();
@@ -383,7 +424,8 @@ async fn garbage_of_many_steps_is_collected_to_the_last() {
         reason: "refused".into(),
         age: Duration::ZERO,
     };
-    fixture.store.add_dead_letter(&letter, LONG).await.unwrap();
+    let add = fixture.store.add_dead_letter(&letter, LONG, 10_000);
+    add.await.unwrap();
     fixture
         .store
         .save_upload(&key(1), "lives", LONG)

@@ -12,6 +12,7 @@ on_every_store! {
     a_reply_that_no_delivery_carried_becomes_a_kept_answer
     a_reply_that_was_given_is_not_kept
     a_reply_given_at_another_instance_is_not_kept
+    that_a_delivery_has_carried_a_reply_is_not_taken_back
     nothing_is_kept_for_a_user_who_has_left
     only_what_he_does_himself_brings_a_user_back
 }
@@ -152,9 +153,10 @@ async fn a_reply_that_was_given_is_not_kept(place: Place) {
     alice.mark_given(1, false).await;
     alice.mark_given(1, true).await;
     assert!(!alice.keep_answer(1).await);
-    alice.mark_given(1, false).await;
-    assert!(alice.keep_answer(1).await);
-    assert_eq!(alice.kept_for(2).await, ["reply 1"]);
+    alice.handle(&handled(5)).await;
+    alice.mark_given(5, false).await;
+    assert!(alice.keep_answer(5).await);
+    assert_eq!(alice.kept_for(2).await, ["reply 5"]);
 
     // What has no reply can't be given.
     alice.mark_given(9, true).await;
@@ -180,6 +182,29 @@ async fn a_reply_given_at_another_instance_is_not_kept(place: Place) {
     assert_eq!(another.deliver(2).await, Delivered::Done(reply(2)));
     assert_eq!(another.look(2).await, Delivered::Done(reply(2)));
     assert!(alice.keep_answer(2).await);
+}
+
+async fn that_a_delivery_has_carried_a_reply_is_not_taken_back(place: Place) {
+    let [store, other] = place.open_twice().await;
+    let (alice, another) = (Holder::new(&store), Holder::new(&other));
+    for given in [true, false] {
+        let n = u8::from(given);
+        alice
+            .handle(&Handled {
+                given,
+                ..handled(n)
+            })
+            .await;
+        assert_eq!(another.deliver(n).await, Delivered::Done(reply(n)));
+        another.mark_given(n, true).await;
+        // Its own delivery was over before it knew that the reply is written.
+        alice.mark_given(n, false).await;
+        assert!(!alice.keep_answer(n).await, "{given}");
+        assert_eq!(alice.take_overdue().await, Overdue::default());
+    }
+    alice.handle(&handled(2)).await;
+    alice.mark_given(2, false).await;
+    assert!(alice.keep_answer(2).await, "nobody has carried it");
 }
 
 async fn nothing_is_kept_for_a_user_who_has_left(place: Place) {

@@ -13,7 +13,9 @@ on_every_store! {
     a_renewed_lease_is_not_taken_over
     a_released_conversation_is_held_elsewhere_at_once
     a_look_takes_over_and_counts_no_delivery
+    there_is_news_of_what_was_handled_or_has_no_holder_any_more
     more_than_may_wait_are_refused
+    a_handled_message_is_not_left_to_another_holder
     one_user_does_not_wait_for_another
     what_waits_without_a_holder_is_overdue_and_taken_by_one
     what_lies_in_a_conversation_is_there_after_reopening
@@ -292,6 +294,28 @@ async fn a_look_takes_over_and_counts_no_delivery(place: Place) {
     assert_eq!(holder.look(1).await, Delivered::Done(reply(1)));
 }
 
+async fn there_is_news_of_what_was_handled_or_has_no_holder_any_more(place: Place) {
+    let store = place.open().await;
+    let (alice, bob) = (Holder::new(&store), Holder::of("oBob", &store));
+    let (alices, bobs) = ((alice.of.clone(), digest(1)), (bob.of.clone(), digest(1)));
+    let behind = (alice.of.clone(), digest(2));
+    let unknown = (open_id("oCarol"), digest(1));
+    let asked = [alices, unknown, behind, bobs];
+    let waiting = || async { store.still_waiting(&asked).await.unwrap() };
+    assert_eq!(waiting().await, [false; 4]);
+
+    hold(alice.deliver(1).await);
+    hold(alice.deliver(2).await);
+    hold(bob.deliver(1).await);
+    assert_eq!(waiting().await, [true, false, true, true]);
+    written(alice.finish(&handled(1)).await);
+    assert_eq!(waiting().await, [false, false, true, true], "it is handled");
+    bob.release().await;
+    assert_eq!(waiting().await, [false, false, true, false], "it is free");
+    let nothing: &[(OpenId, Digest)] = &[];
+    assert_eq!(store.still_waiting(nothing).await, Ok(vec![]));
+}
+
 async fn more_than_may_wait_are_refused(place: Place) {
     let store = place.open().await;
     let (holder, another) = (Holder::new(&store), Holder::new(&store));
@@ -317,6 +341,34 @@ async fn more_than_may_wait_are_refused(place: Place) {
     assert_eq!(another.deliver(0).await, Delivered::Done(reply(0)));
     assert_eq!(elsewhere(another.deliver_for(&one_more, LONG).await), 1);
     assert_eq!(another.deliver(201).await, Delivered::Full);
+}
+
+async fn a_handled_message_is_not_left_to_another_holder(place: Place) {
+    let [store, other] = place.open_twice().await;
+    let (holder, another) = (Holder::new(&store), Holder::new(&other));
+    hold(holder.deliver(1).await);
+    let mine = Delivery {
+        is_handled: true,
+        opens: Some(Trigger::Scan),
+        ..message(2)
+    };
+    for _ in 0..2 {
+        assert_eq!(another.deliver_for(&mine, LONG).await, Delivered::Full);
+    }
+    assert_eq!(holder.windows().await.len(), 1, "nothing was stored");
+    let waiting = written(holder.finish(&handled(1)).await);
+    assert_eq!(waiting, [], "the holder is not told");
+
+    let found = hold(another.deliver_for(&mine, LONG).await);
+    assert_eq!(numbers(&found.waiting), [2]);
+    written(another.finish(&handled(2)).await);
+    assert_eq!(holder.deliver(2).await, Delivered::Done(reply(2)));
+    // Nobody has to hold it for one that is known.
+    hold(holder.deliver(3).await);
+    assert_eq!(
+        another.deliver_for(&mine, LONG).await,
+        Delivered::Done(reply(2))
+    );
 }
 
 async fn one_user_does_not_wait_for_another(place: Place) {

@@ -621,7 +621,7 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
         age: Duration::ZERO,
     };
     for step in [1, 2] {
-        let added = lossy.in_step(step, store.add_dead_letter(&letter, LONG));
+        let added = lossy.in_step(step, store.add_dead_letter(&letter, LONG, 100));
         added.await.unwrap();
         assert_eq!(store.dead_letters(None, 10).await.unwrap().len(), 1);
     }

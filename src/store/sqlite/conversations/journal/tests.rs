@@ -142,6 +142,7 @@ fn message(n: u32) -> Delivery {
         message: format!("<xml>{n}</xml>").into(),
         is_farewell: false,
         may_be_old: false,
+        is_handled: false,
         opens: Some(Trigger::Message),
     }
 }
@@ -629,6 +630,7 @@ async fn cost_of_a_common_message() {
             message: "<xml>".repeat(60).into(),
             is_farewell: false,
             may_be_old: false,
+            is_handled: false,
             opens: Some(Trigger::Message),
         }
     };
