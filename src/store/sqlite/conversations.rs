@@ -7,6 +7,7 @@
 //!
 //! The common message has no rows in them: the [`journal`] has it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -92,10 +93,14 @@ impl ConversationStore for Sqlite {
 
     async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError> {
         let messages = messages.to_owned();
+        let journal = Arc::clone(&self.journal);
         self.read("still_waiting", move |db, now| {
             messages
                 .iter()
-                .map(|(of, key)| ledger::is_waiting_and_held(db, of, key, now))
+                .map(|(of, key)| {
+                    Ok(journal.is_claimed(of, key)
+                        || ledger::is_waiting_and_held(db, of, key, now)?)
+                })
                 .collect()
         })
         .await
@@ -147,10 +152,7 @@ impl ConversationStore for Sqlite {
     async fn mark_given(&self, of: &OpenId, key: &Digest, given: bool) -> Result<(), StoreError> {
         let key = *key;
         self.converse("mark_given", Survives::Crash, of, move |tables, of| {
-            // What is in the journal was given.
-            if !given {
-                tables.import(of, &key)?;
-            }
+            tables.import(of, &key)?;
             match Head::find(tables.db, of, tables.now)? {
                 Some(head) => ledger::mark_given(tables.db, head.id, &key, given),
                 None => Ok(()),

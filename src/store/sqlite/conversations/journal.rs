@@ -304,6 +304,13 @@ impl Journal {
         Some(state.append(&entry, (message, person), self.limits.row))
     }
 
+    /// Whether a message is being handled, and nothing of it is in the tables yet.
+    pub(super) fn is_claimed(&self, of: &OpenId, key: &Digest) -> bool {
+        let state = self.lock();
+        let claimed = state.claims.get(&person(of));
+        claimed.is_some_and(|claimed| claimed.of == *of && claimed.delivery.key == *key)
+    }
+
     /// Notes that a user has something in the tables, or may have.
     pub(super) fn note_person(&self, person: u64) {
         self.lock().people.insert(person);
