@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, no set-up. Several processes of one machine may share it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use rusqlite::{Connection, types::Type};
 use super::watch::watch;
 use super::{MOST_AUDIT_ENTRIES, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
+use crate::wechat::id::OpenId;
 
 mod audit;
 mod conversations;
@@ -23,6 +25,7 @@ mod uploads;
 mod users;
 mod worker;
 
+use conversations::journal::{Journal, Limits, person};
 use worker::{Survives, Worker};
 
 /// Rows that one step of collecting garbage deletes: what waits for an answer comes in between.
@@ -30,18 +33,29 @@ const GARBAGE_STEP: usize = 500;
 
 /// A SQLite file that is open.
 pub(super) struct Sqlite {
-    worker: std::sync::Arc<Worker>,
+    worker: Arc<Worker>,
+    journal: Arc<Journal>,
     metrics: StoreMetrics,
 }
 
 impl Sqlite {
     /// Opens the file, made if it is missing, and brings it to the newest schema.
     pub(super) async fn open(path: PathBuf, metrics: StoreMetrics) -> Result<Self, StoreError> {
-        let worker = tokio::task::spawn_blocking(move || Worker::start(&path))
+        Self::open_within(path, metrics, Limits::default()).await
+    }
+
+    async fn open_within(
+        path: PathBuf,
+        metrics: StoreMetrics,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
+        let starting = tokio::task::spawn_blocking(move || Worker::start(&path, limits));
+        let (worker, journal) = starting
             .await
             .map_err(|_| StoreError::Unusable("opening the file panicked".into()))??;
         Ok(Self {
             worker: worker.into(),
+            journal,
             metrics,
         })
     }
@@ -54,6 +68,26 @@ impl Sqlite {
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         watch(&self.metrics, operation, self.worker.write(survives, work)).await
+    }
+
+    /// One write to the conversation of one user, after all that the journal has in memory of it.
+    async fn converse<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        survives: Survives,
+        of: &OpenId,
+        work: impl FnOnce(&Tables<'_>, &OpenId) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (journal, of) = (Arc::clone(&self.journal), of.clone());
+        let working = self.worker.converse(survives, person(&of), move |db, now| {
+            let tables = Tables {
+                db,
+                journal: &journal,
+                now,
+            };
+            work(&tables, &of)
+        });
+        watch(&self.metrics, operation, working).await
     }
 
     /// Runs `delete` until it finds less than [`GARBAGE_STEP`] rows.
@@ -128,6 +162,13 @@ impl Store for Sqlite {
         // It fails only where a thread panicked, and then there is nothing left to close.
         let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
     }
+}
+
+/// What an operation on a conversation works with, within a transaction.
+struct Tables<'a> {
+    db: &'a Connection,
+    journal: &'a Journal,
+    now: i64,
 }
 
 /// A duration as the tables hold it: milliseconds, and never so many that adding the time overflows.

@@ -16,6 +16,8 @@ use crate::helpers::{Setup, World, eventually};
 use crate::stored::{Stored, USER_WROTE, When};
 
 const SEND: &str = "/cgi-bin/message/custom/send";
+/// Of whoever writes this the store has a record, in which a test can move the times.
+const REMEMBER: &str = "记住我";
 
 /// A world whose bot says nothing, one of its fans, and what its handlers send with.
 struct Desk {
@@ -28,7 +30,11 @@ impl Desk {
     async fn open(setup: Setup) -> Self {
         let (lend, mut lent) = mpsc::unbounded_channel();
         let bot = Bot::new().fallback(move |ctx: Context| {
-            lend.send(ctx.customer_service().clone()).unwrap();
+            // The first one was asked for.
+            let _ = lend.send(ctx.customer_service().clone());
+            if ctx.text() == Some(REMEMBER) {
+                ctx.set_session(&true, Duration::from_secs(60)).unwrap();
+            }
             async { Reply::None }
         });
         let world = setup.bot(bot).start().await;
@@ -156,7 +162,8 @@ async fn we_count_as_the_platform_counts() {
 #[tokio::test]
 async fn a_message_of_48_hours_ago_opens_nothing() {
     let desk = Desk::open(Setup::new()).await;
-    desk.writes().await;
+    let message = json!({"openid": desk.fan, "MsgType": "text", "Content": REMEMBER});
+    desk.world.act(message).await;
     let stored = Stored::of(&desk.world.settings).await;
     let hours = |n: u64| Duration::from_secs(n * 3600);
     stored.set(USER_WROTE, When::Ago(hours(47))).await;

@@ -54,6 +54,8 @@ mod credentials;
 mod dead_letters;
 mod embedded;
 mod keys;
+#[cfg(target_os = "linux")]
+mod processes;
 mod shared;
 mod sign_ins;
 mod uploads;

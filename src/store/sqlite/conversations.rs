@@ -4,12 +4,15 @@
 //! A message is appended to `ledger` and handled in place, so its row number is its place in the order.
 //! While it waits it holds its XML. Afterwards it holds its reply, or neither while that is awaited from
 //! outside.
+//!
+//! The common message has no rows in them: the [`journal`] has it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{Sqlite, Survives, between, millis};
+use super::{Sqlite, Survives, Tables, between, millis};
 use crate::store::{
     AnswerId, Answered, ConversationStore, Delivered, Delivery, Digest, Finished, Handled,
     KeptAnswer, Overdue, SessionChange, StoreError, Trigger, Turn, Window,
@@ -19,12 +22,13 @@ use crate::wechat::id::OpenId;
 mod claim;
 mod garbage;
 mod head;
+pub(super) mod journal;
 mod kept;
 mod ledger;
 
-use claim::Claim;
+use claim::{Claim, UNKNOWN};
 use head::Head;
-pub(super) use head::forget;
+use journal::Fast;
 
 #[async_trait]
 impl ConversationStore for Sqlite {
@@ -35,15 +39,34 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Delivered, StoreError> {
-        let (of, delivery) = (of.clone(), delivery.clone());
-        self.write("deliver", Survives::Crash, move |db, now| {
-            let claim = Claim {
-                db,
-                turn,
-                lease,
-                now,
-            };
-            claim.deliver(&of, &delivery)
+        let mut searched = 0;
+        loop {
+            let began = Instant::now();
+            match self
+                .journal
+                .deliver(of, delivery, turn, lease, began, searched)
+            {
+                Fast::Held(conversation) => {
+                    self.metrics.observe("deliver", "ok", began.elapsed());
+                    return Ok(Delivered::Held(conversation));
+                }
+                Fast::Unsure(search) => {
+                    searched = search.newest();
+                    let find = self.read("search", move |db, now| search.run(db, now));
+                    if find.await != Ok(false) {
+                        break;
+                    }
+                }
+                Fast::No => break,
+            }
+        }
+        let delivery = delivery.clone();
+        self.converse("deliver", Survives::Crash, of, move |tables, of| {
+            if let Some(reply) = tables.find_done(of, &delivery.key, delivery.may_be_old)? {
+                return Ok(Delivered::Done(reply));
+            }
+            tables.journal.note_person(journal::person(of));
+            tables.claim(turn, lease).deliver(of, &delivery)
         })
         .await
     }
@@ -55,34 +78,37 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Delivered, StoreError> {
-        let (of, key) = (of.clone(), *key);
-        self.write("look", Survives::Crash, move |db, now| {
-            let claim = Claim {
-                db,
-                turn,
-                lease,
-                now,
-            };
-            claim.look(&of, &key)
+        let key = *key;
+        self.converse("look", Survives::Crash, of, move |tables, of| {
+            let found = tables.claim(turn, lease).look(of, &key)?;
+            if found == UNKNOWN
+                && let Some(reply) = tables.find_done(of, &key, true)?
+            {
+                return Ok(Delivered::Done(reply));
+            }
+            Ok(found)
         })
         .await
     }
 
     async fn still_waiting(&self, messages: &[(OpenId, Digest)]) -> Result<Vec<bool>, StoreError> {
         let messages = messages.to_owned();
+        let journal = Arc::clone(&self.journal);
         self.read("still_waiting", move |db, now| {
             messages
                 .iter()
-                .map(|(of, key)| ledger::is_waiting_and_held(db, of, key, now))
+                .map(|(of, key)| {
+                    Ok(journal.is_claimed(of, key)
+                        || ledger::is_waiting_and_held(db, of, key, now)?)
+                })
                 .collect()
         })
         .await
     }
 
     async fn renew(&self, of: &OpenId, turn: Turn, lease: Duration) -> Result<bool, StoreError> {
-        let of = of.clone();
-        self.write("renew", Survives::Crash, move |db, now| {
-            head::renew(db, &of, turn, now + millis(lease))
+        self.converse("renew", Survives::Crash, of, move |tables, of| {
+            head::renew(tables.db, of, turn, tables.now + millis(lease))
         })
         .await
     }
@@ -94,37 +120,44 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Finished, StoreError> {
-        let (of, handled) = (of.clone(), handled.clone());
-        self.write("finish", survives(&handled), move |db, now| {
-            let claim = Claim {
-                db,
-                turn,
-                lease,
-                now,
-            };
-            claim.finish(&of, &handled)
+        let began = Instant::now();
+        if let Some(wakes) = self.journal.finish(of, handled, turn, began) {
+            if wakes {
+                self.worker.wake();
+            }
+            self.metrics.observe("finish", "ok", began.elapsed());
+            return Ok(Finished::Written(Vec::new()));
+        }
+        let survives = survives(handled);
+        let handled = handled.clone();
+        self.converse("finish", survives, of, move |tables, of| {
+            let claim = tables.claim(turn, lease);
+            let finished = claim.finish(of, &handled)?;
+            // The same may have been said before.
+            if finished == Finished::Lost && tables.import(of, &handled.key)? {
+                return claim.finish(of, &handled);
+            }
+            Ok(finished)
         })
         .await
     }
 
     async fn release(&self, of: &OpenId, turn: Turn) -> Result<(), StoreError> {
-        let of = of.clone();
-        self.write("release", Survives::Crash, move |db, _| {
-            head::release(db, &of, turn)
+        self.converse("release", Survives::Crash, of, move |tables, of| {
+            head::release(tables.db, of, turn)
         })
         .await
     }
 
     async fn mark_given(&self, of: &OpenId, key: &Digest, given: bool) -> Result<(), StoreError> {
-        let (of, key) = (of.clone(), *key);
-        self.write(
-            "mark_given",
-            Survives::Crash,
-            move |db, now| match Head::find(db, &of, now)? {
-                Some(head) => ledger::mark_given(db, head.id, &key, given),
+        let key = *key;
+        self.converse("mark_given", Survives::Crash, of, move |tables, of| {
+            tables.import(of, &key)?;
+            match Head::find(tables.db, of, tables.now)? {
+                Some(head) => ledger::mark_given(tables.db, head.id, &key, given),
                 None => Ok(()),
-            },
-        )
+            }
+        })
         .await
     }
 
@@ -134,13 +167,18 @@ impl ConversationStore for Sqlite {
         key: &Digest,
         reply: &[u8],
     ) -> Result<Answered, StoreError> {
-        let (of, key, reply) = (of.clone(), *key, reply.to_owned());
-        self.write("answer", Survives::Crash, move |db, now| {
-            let Some(head) = Head::find(db, &of, now)? else {
-                return Ok(Answered::Unknown);
+        let (key, reply) = (*key, reply.to_owned());
+        self.converse("answer", Survives::Crash, of, move |tables, of| {
+            let (db, now) = (tables.db, tables.now);
+            let entry = match Head::find(db, of, now)? {
+                Some(head) => ledger::find(db, head.id, &key, now)?,
+                None => None,
             };
-            let Some(entry) = ledger::find(db, head.id, &key, now)? else {
-                return Ok(Answered::Unknown);
+            let Some(entry) = entry else {
+                return Ok(match tables.find_done(of, &key, true)? {
+                    Some(_) => Answered::Already,
+                    None => Answered::Unknown,
+                });
             };
             if !ledger::answer(db, entry.id, &reply)? {
                 return Ok(Answered::Already);
@@ -153,9 +191,11 @@ impl ConversationStore for Sqlite {
     }
 
     async fn keep_answer(&self, of: &OpenId, key: &Digest) -> Result<bool, StoreError> {
-        let (of, key) = (of.clone(), *key);
-        self.write("keep_answer", Survives::Crash, move |db, now| {
-            let Some(head) = Head::find(db, &of, now)? else {
+        let key = *key;
+        self.converse("keep_answer", Survives::Crash, of, move |tables, of| {
+            // What is in the journal was given.
+            let (db, now) = (tables.db, tables.now);
+            let Some(head) = Head::find(db, of, now)? else {
                 return Ok(false);
             };
             let Some(reply) = ledger::take_out(db, head.id, &key, now)? else {
@@ -175,17 +215,15 @@ impl ConversationStore for Sqlite {
         of: &OpenId,
         lease: Duration,
     ) -> Result<Option<KeptAnswer>, StoreError> {
-        let of = of.clone();
-        self.write(
-            "begin_sending",
-            Survives::Crash,
-            move |db, now| match Head::find(db, &of, now)? {
+        self.converse("begin_sending", Survives::Crash, of, move |tables, of| {
+            let (db, now) = (tables.db, tables.now);
+            match Head::find(db, of, now)? {
                 Some(head) if !head.has_left => {
                     kept::begin_sending(db, head.id, now, now + millis(lease))
                 }
                 _ => Ok(None),
-            },
-        )
+            }
+        })
         .await
     }
 
@@ -195,12 +233,12 @@ impl ConversationStore for Sqlite {
         answer: AnswerId,
         sent: bool,
     ) -> Result<(), StoreError> {
-        let of = of.clone();
-        self.write(
+        self.converse(
             "end_sending",
             Survives::Crash,
-            move |db, now| match Head::find(db, &of, now)? {
-                Some(head) => kept::end_sending(db, head.id, answer, sent),
+            of,
+            move |tables, of| match Head::find(tables.db, of, tables.now)? {
+                Some(head) => kept::end_sending(tables.db, head.id, answer, sent),
                 None => Ok(()),
             },
         )
@@ -208,15 +246,16 @@ impl ConversationStore for Sqlite {
     }
 
     async fn windows(&self, of: &OpenId) -> Result<Vec<Window>, StoreError> {
-        let of = of.clone();
-        self.read("windows", move |db, now| head::windows(db, &of, now))
-            .await
+        self.converse("windows", Survives::Crash, of, |tables, of| {
+            tables.windows(of)
+        })
+        .await
     }
 
     async fn count_sent(&self, of: &OpenId, trigger: Trigger) -> Result<(), StoreError> {
-        let of = of.clone();
-        self.write("count_sent", Survives::Crash, move |db, _| {
-            head::count_sent(db, &of, trigger)
+        self.converse("count_sent", Survives::Crash, of, move |tables, of| {
+            tables.journal.import_windows(tables.db, of, tables.now)?;
+            head::count_sent(tables.db, of, trigger)
         })
         .await
     }
@@ -232,18 +271,68 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Overdue, StoreError> {
-        let of = of.clone();
-        self.write("take_overdue", Survives::Crash, move |db, now| {
-            let claim = Claim {
-                db,
-                turn,
-                lease,
-                now,
-            };
-            claim.take_overdue(&of)
+        self.converse("take_overdue", Survives::Crash, of, move |tables, of| {
+            tables.claim(turn, lease).take_overdue(of)
         })
         .await
     }
+}
+
+impl Tables<'_> {
+    fn claim(&self, turn: Turn, lease: Duration) -> Claim<'_> {
+        Claim {
+            db: self.db,
+            turn,
+            lease,
+            now: self.now,
+        }
+    }
+
+    /// The reply of a message that went the fast way, unless the tables know it.
+    fn find_done(
+        &self,
+        of: &OpenId,
+        key: &Digest,
+        may_be_old: bool,
+    ) -> rusqlite::Result<Option<Vec<u8>>> {
+        let found = self.journal.find(self.db, of, key, may_be_old, self.now)?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let is_known = match Head::find(self.db, of, self.now)? {
+            Some(head) => ledger::find(self.db, head.id, key, self.now)?.is_some(),
+            None => false,
+        };
+        Ok((!is_known).then_some(found.reply))
+    }
+
+    fn import(&self, of: &OpenId, key: &Digest) -> rusqlite::Result<bool> {
+        self.journal.import(self.db, of, key, self.now)
+    }
+
+    fn windows(&self, of: &OpenId) -> rusqlite::Result<Vec<Window>> {
+        let mut windows = head::windows(self.db, of, self.now)?;
+        for (trigger, at) in self.journal.windows(self.db, of, self.now)? {
+            let opened = Window {
+                trigger,
+                age: between(at, self.now),
+                sent: 0,
+            };
+            match windows.iter_mut().find(|known| known.trigger == trigger) {
+                Some(known) if known.age > opened.age => *known = opened,
+                Some(_) => {}
+                None => windows.push(opened),
+            }
+        }
+        Ok(windows)
+    }
+}
+
+/// Removes the session, the windows, the kept answers, and what the journal tells. The ledger stays, and that
+/// he has left.
+pub(super) fn forget(tables: &Tables<'_>, of: &OpenId) -> rusqlite::Result<()> {
+    tables.journal.forget(tables.db, of, tables.now)?;
+    head::forget(tables.db, of)
 }
 
 /// What writing down a handled message must outlive: conversation state and kept answers count as

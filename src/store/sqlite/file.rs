@@ -72,8 +72,8 @@ fn make_private(path: &Path) -> io::Result<()> {
         .map(drop)
 }
 
-#[cfg(unix)]
-fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+/// The file of this name with something added.
+pub(super) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

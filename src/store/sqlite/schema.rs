@@ -140,10 +140,37 @@ const STEPS: &[&str] = &[
     "
     CREATE INDEX dead_letters_openid ON dead_letters (openid);
 ",
+    "
+    CREATE TABLE journal (
+        id      INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        entries BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_segments (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        first_at INTEGER NOT NULL,
+        last_at  INTEGER NOT NULL,
+        base_row INTEGER NOT NULL,
+        last_row INTEGER NOT NULL,
+        bits     INTEGER NOT NULL,
+        filter   BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_refs (
+        id   INTEGER PRIMARY KEY,
+        refs BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE journal_writer (
+        only     INTEGER PRIMARY KEY CHECK (only = 1),
+        name     BLOB NOT NULL,
+        is_fast  INTEGER NOT NULL,
+        is_asked INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
-/// The steps that a program must know to work on a file that has taken all of [`STEPS`].
-const NEEDS: usize = 1;
+/// The steps that a program must know to work on a file that has taken all of [`STEPS`]. One that does not
+/// know the journal would handle its messages again.
+const NEEDS: usize = 3;
 
 /// Marks a file as ours, so that another program's database is never written to: `offi`.
 const APPLICATION_ID: i64 = 0x6f66_6669;

@@ -108,15 +108,14 @@ impl UserStore for Sqlite {
     }
 
     async fn forget_user(&self, open_id: &OpenId) -> Result<(), StoreError> {
-        let open_id = open_id.clone();
-        self.write("forget_user", Survives::PowerLoss, move |db, _| {
+        self.converse("forget_user", Survives::PowerLoss, open_id, |tables, of| {
             for delete in [
                 "DELETE FROM users WHERE openid = ?1",
                 "DELETE FROM sessions WHERE openid = ?1",
             ] {
-                db.prepare_cached(delete)?.execute([open_id.as_str()])?;
+                tables.db.prepare_cached(delete)?.execute([of.as_str()])?;
             }
-            conversations::forget(db, &open_id)
+            conversations::forget(tables, of)
         })
         .await
     }

@@ -4,18 +4,22 @@
 //! savepoint, so that a busy store pays for one commit per group and a job that fails harms no other.
 //! Nobody is answered before the commit. Two threads read, each statement by itself.
 //!
+//! Before its jobs a transaction writes what the [`Journal`] has in memory, as far as it is time, or the
+//! jobs concern it.
+//!
 //! A connection that saw its file fail (full or torn disk, lost rights) is closed and opened anew for
 //! the next job, so the store works again by itself when the fault is mended.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
+use super::conversations::journal::{self, Begun, GATHER_FOR, Journal};
 use super::error::{spoils_connection, store_error};
 use super::{file, schema};
 use crate::store::StoreError;
@@ -54,14 +58,17 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Opens the file, brings it to the newest schema and starts the threads. Blocks.
-    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn start(path: &Path, limits: journal::Limits) -> Result<Started, StoreError> {
         file::prepare(path)?;
         let mut writer = open(path, Role::Writer, schema::check)?;
         schema::migrate(&mut writer)?;
+        let journal = Arc::new(Journal::new(path, limits));
         let (writes, jobs) = sync_channel(QUEUE);
+        let mut slot = Slot::new(path, Role::Writer, writer);
+        slot.rise(&journal);
         let mut threads = vec![spawn("store-writer", {
-            let mut slot = Slot::new(path, Role::Writer, writer);
-            move || write_until_stopped(&mut slot, &jobs)
+            let journal = Arc::clone(&journal);
+            move || write_until_stopped(&mut slot, &jobs, &journal)
         })?];
         let (reads, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
@@ -76,11 +83,12 @@ impl Worker {
                 read_until_stopped(&mut slot, &jobs);
             })?);
         }
-        Ok(Self {
+        let worker = Self {
             writes,
             reads,
             threads: Mutex::new(threads),
-        })
+        };
+        Ok((worker, journal))
     }
 
     /// Queues a write and waits for its commit. `work` gets the store's time in milliseconds.
@@ -89,7 +97,23 @@ impl Worker {
         survives: Survives,
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.writes, survives, work).await
+        submit(&self.writes, survives, None, work).await
+    }
+
+    /// Queues a write that concerns the conversation of this [`person`](journal::person).
+    pub(super) async fn converse<T: Send + 'static>(
+        &self,
+        survives: Survives,
+        person: u64,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        submit(&self.writes, survives, Some(person), work).await
+    }
+
+    /// Has the journal's entries written soon.
+    pub(super) fn wake(&self) {
+        // A queue that is full wakes it too.
+        let _ = self.writes.try_send(Message::Wake);
     }
 
     /// Queues a read. It sees every write that was answered before.
@@ -97,7 +121,7 @@ impl Worker {
         &self,
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.reads, Survives::Crash, work).await
+        submit(&self.reads, Survives::Crash, None, work).await
     }
 
     /// Lets the threads finish what is queued, then joins them: the files are closed. Blocks.
@@ -115,14 +139,20 @@ impl Worker {
     }
 }
 
+/// The threads, and the journal that is written by them.
+pub(super) type Started = (Worker, Arc<Journal>);
+
 enum Message {
     Run(Box<dyn Job>),
+    Wake,
     Stop,
 }
 
 /// A queued piece of work, whatever it returns.
 trait Job: Send {
     fn survives(&self) -> Survives;
+    /// Whose conversation it concerns.
+    fn person(&self) -> Option<u64>;
     /// Does the work and keeps its result. The error, if any, decides about the transaction.
     fn run(&mut self, db: &Connection, now: i64) -> Result<(), rusqlite::Error>;
     /// Answers the caller: with what `run` kept, or with `failure` where the group failed.
@@ -134,6 +164,7 @@ struct Task<F, T> {
     result: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Result<T, StoreError>>,
     survives: Survives,
+    person: Option<u64>,
 }
 
 impl<F, T> Job for Task<F, T>
@@ -143,6 +174,10 @@ where
 {
     fn survives(&self) -> Survives {
         self.survives
+    }
+
+    fn person(&self) -> Option<u64> {
+        self.person
     }
 
     fn run(&mut self, db: &Connection, now: i64) -> Result<(), rusqlite::Error> {
@@ -176,6 +211,7 @@ where
 async fn submit<T: Send + 'static>(
     queue: &SyncSender<Message>,
     survives: Survives,
+    person: Option<u64>,
     work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (caller, answer) = oneshot::channel();
@@ -184,6 +220,7 @@ async fn submit<T: Send + 'static>(
         result: None,
         caller,
         survives,
+        person,
     }));
     match queue.try_send(job) {
         Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
@@ -210,27 +247,56 @@ fn spawn(
         })
 }
 
-fn write_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>) {
+fn write_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>, journal: &Journal) {
     let mut stopping = false;
+    // When the entries that have begun to gather are written.
+    let mut write_at: Option<Instant> = None;
     while !stopping {
-        let Ok(Message::Run(first)) = jobs.recv() else {
-            return;
+        let patience = match write_at {
+            Some(at) => Some(at.saturating_duration_since(Instant::now())),
+            None => journal.patience(),
         };
-        let mut group = vec![first];
-        while group.len() < GROUP {
+        let next = match patience {
+            Some(patience) => jobs.recv_timeout(patience),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let mut group = Vec::new();
+        match next {
+            Ok(Message::Run(job)) => group.push(job),
+            Ok(Message::Wake) => {
+                write_at.get_or_insert_with(|| Instant::now() + GATHER_FOR);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                journal.close();
+                stopping = true;
+            }
+        }
+        while !group.is_empty() && group.len() < GROUP {
             match jobs.try_recv() {
                 Ok(Message::Run(job)) => group.push(job),
+                Ok(Message::Wake) => {}
                 Ok(Message::Stop) => {
+                    journal.close();
                     stopping = true;
                     break;
                 }
                 Err(_) => break,
             }
         }
-        let failure = slot.commit(&mut group).err();
+        write_at = None;
+        let failure = slot.commit(&mut group, journal).err();
+        if stopping && failure.is_some() && journal.unwritten() > 0 {
+            tracing::error!(
+                messages = journal.unwritten(),
+                "handled messages were not written down: the store is away"
+            );
+        }
         for job in group {
             job.answer(failure.as_ref());
         }
+        slot.rise(journal);
     }
 }
 
@@ -292,14 +358,18 @@ impl Slot {
         self.with(|db, _| job.run(db, now(db)?))
     }
 
-    /// Runs the jobs in one transaction, as durable as the most careful of them asks.
-    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    /// Runs the jobs in one transaction, as durable as the most careful of them asks. Without jobs there is
+    /// none unless the journal asks for it.
+    fn commit(&mut self, group: &mut [Box<dyn Job>], journal: &Journal) -> Result<(), StoreError> {
         let survives = group
             .iter()
             .map(|job| job.survives())
             .max()
-            .unwrap_or(Survives::PowerLoss);
+            .unwrap_or(Survives::Crash);
         self.with(|db, set| {
+            if group.is_empty() && !journal.is_due(db)? {
+                return Ok(());
+            }
             if *set != survives {
                 db.execute_batch(match survives {
                     Survives::Crash => "PRAGMA synchronous = NORMAL",
@@ -307,18 +377,46 @@ impl Slot {
                 })?;
                 *set = survives;
             }
-            let outcome = run_group(db, group);
+            let outcome = run_group(db, group, journal);
             if outcome.is_err() && !db.is_autocommit() {
                 let _ = db.execute_batch("ROLLBACK");
             }
             outcome
         })
     }
+
+    /// Lets the journal go the fast way, if it is time for it.
+    fn rise(&mut self, journal: &Journal) {
+        if let Err(error) = self.with(|db, _| journal.rise(db)) {
+            tracing::debug!(%error, "messages go the slow way");
+        }
+    }
 }
 
-fn run_group(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+fn run_group(
+    db: &Connection,
+    group: &mut [Box<dyn Job>],
+    journal: &Journal,
+) -> rusqlite::Result<()> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]).map(drop);
-    execute("BEGIN IMMEDIATE")?;
+    let step = loop {
+        execute("BEGIN IMMEDIATE")?;
+        let people = group.iter().filter_map(|job| job.person()).collect();
+        match journal.begin(db, people)? {
+            Begun::Step(step) => break step,
+            Begun::Elsewhere => {
+                execute("ROLLBACK")?;
+                journal.wait(db)?;
+            }
+        }
+    };
+    let outcome = run_jobs(db, group).and_then(|()| execute("COMMIT"));
+    journal.end(step, outcome.is_ok());
+    outcome
+}
+
+fn run_jobs(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    let execute = |sql| db.prepare_cached(sql)?.execute([]).map(drop);
     // Read when the lock is held: waiting for it may have taken a second.
     let now = now(db)?;
     for job in group {
@@ -332,7 +430,7 @@ fn run_group(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()
         }
         execute("RELEASE job")?;
     }
-    execute("COMMIT")
+    Ok(())
 }
 
 /// The store's clock: milliseconds since 1970, as the machine says that all processes on the file share.

@@ -33,12 +33,18 @@ async fn its_files_are_readable_by_their_owner_alone() {
         seen.push((entry.file_name().into_string().unwrap(), mode & 0o777));
     }
     seen.sort();
-    let expected = ["store.db", "store.db-shm", "store.db-wal"];
+    let expected = ["store.db", "store.db-lock", "store.db-shm", "store.db-wal"];
     assert_eq!(seen, expected.map(|name| (name.to_owned(), 0o600)));
 
     store.close().await;
-    let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 1, "closing leaves one file");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let mut left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["store.db", "store.db-lock"],
+        "closing leaves one file and its lock"
+    );
 }
 
 #[tokio::test]

@@ -5,10 +5,14 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::super::{GARBAGE_STEP, Sqlite, Survives, millis};
+use super::journal;
 use crate::store::{REMEMBER_MESSAGES, StoreError};
 
 /// The longest window for customer-service messages (WeChat: 客服消息).
 const LONGEST_WINDOW: Duration = Duration::from_secs(48 * 3600);
+
+/// Rows of the journal that one step deletes: each may hold a thousand entries.
+const JOURNAL_STEP: usize = 32;
 
 /// Nothing of it lives. `?1` is the time, `?2` that of the oldest windows that do.
 const IS_DEAD: &str = "lease_until <= ?1 AND session_until <= ?1
@@ -47,16 +51,31 @@ impl Sqlite {
                 .read("collect_garbage", move |db, now| find_dead(db, behind, now))
                 .await?;
             if !dead.is_empty() {
-                self.write("collect_garbage", Survives::Crash, move |db, now| {
-                    delete_dead(db, &dead, now)
-                })
-                .await?;
+                let deleted = self
+                    .write("collect_garbage", Survives::Crash, move |db, now| {
+                        delete_dead(db, &dead, now)
+                    })
+                    .await?;
+                self.journal.note_freed(deleted);
             }
             match last {
                 Some(last) => behind = last,
-                None => return Ok(()),
+                None => break,
             }
         }
+        self.collect_journal().await
+    }
+
+    /// Deletes rows of the journal, and segments that tell of no window any more.
+    async fn collect_journal(&self) -> Result<(), StoreError> {
+        let mut goes_on = true;
+        while goes_on {
+            let step = self.write("collect_garbage", Survives::Crash, |db, now| {
+                journal::collect(db, now, JOURNAL_STEP)
+            });
+            goes_on = step.await?;
+        }
+        Ok(())
     }
 }
 
@@ -85,12 +104,13 @@ fn find_dead(db: &Connection, behind: i64, now: i64) -> rusqlite::Result<(Vec<i6
 }
 
 /// Deletes those that are dead indeed.
-fn delete_dead(db: &Connection, dead: &[i64], now: i64) -> rusqlite::Result<()> {
+fn delete_dead(db: &Connection, dead: &[i64], now: i64) -> rusqlite::Result<usize> {
+    let mut deleted = 0;
     let mut delete = db.prepare_cached(&format!(
         "DELETE FROM conversations WHERE id = ?3 AND {IS_DEAD}"
     ))?;
     for id in dead {
-        delete.execute((now, now - millis(LONGEST_WINDOW), id))?;
+        deleted += delete.execute((now, now - millis(LONGEST_WINDOW), id))?;
     }
-    Ok(())
+    Ok(deleted)
 }

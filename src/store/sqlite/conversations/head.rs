@@ -106,6 +106,29 @@ impl Head {
         .map(drop)
     }
 
+    /// Opens a window at this time, unless it was opened later.
+    pub(super) fn open_window(
+        &self,
+        db: &Connection,
+        trigger: Trigger,
+        at: i64,
+    ) -> rusqlite::Result<()> {
+        db.prepare_cached(
+            "UPDATE conversations SET
+                 message_sent = iif(?2 = 'message' AND ?3 > message_at, 0, message_sent),
+                 message_at   = iif(?2 = 'message', max(?3, message_at), message_at),
+                 click_sent   = iif(?2 = 'click' AND ?3 > click_at, 0, click_sent),
+                 click_at     = iif(?2 = 'click', max(?3, click_at), click_at),
+                 follow_sent  = iif(?2 = 'follow' AND ?3 > follow_at, 0, follow_sent),
+                 follow_at    = iif(?2 = 'follow', max(?3, follow_at), follow_at),
+                 scan_sent    = iif(?2 = 'scan' AND ?3 > scan_at, 0, scan_sent),
+                 scan_at      = iif(?2 = 'scan', max(?3, scan_at), scan_at)
+             WHERE id = ?1",
+        )?
+        .execute((self.id, trigger.name(), at))
+        .map(drop)
+    }
+
     /// The handlers' session, unless its time is over.
     pub(super) fn session(&self, db: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
         if !self.has_session {
@@ -196,7 +219,7 @@ pub(super) fn count_sent(db: &Connection, of: &OpenId, trigger: Trigger) -> rusq
 }
 
 /// Removes the session, the windows and the kept answers. The ledger stays, and that he has left.
-pub(in super::super) fn forget(db: &Connection, of: &OpenId) -> rusqlite::Result<()> {
+pub(super) fn forget(db: &Connection, of: &OpenId) -> rusqlite::Result<()> {
     for forget in [
         "DELETE FROM kept_answers WHERE conversation =
              (SELECT id FROM conversations WHERE openid = ?1)",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::{between, damaged, millis};
+use super::journal::Found;
 use crate::store::{DELIVERIES_END, Delivery, Digest, Handled, REMEMBER_MESSAGES, Turn, Waiting};
 use crate::wechat::id::OpenId;
 
@@ -69,6 +70,28 @@ pub(super) fn append(
         is_new = was_forgotten && append()?;
     }
     Ok(is_new.then(|| db.last_insert_rowid()))
+}
+
+/// Adds a message that was handled, and whose reply a delivery carried.
+pub(super) fn import(
+    db: &Connection,
+    conversation: i64,
+    key: &Digest,
+    found: &Found,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO ledger (conversation, key, deliveries, first_seen, turn, reply, given)
+         VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6) ON CONFLICT (conversation, key) DO NOTHING",
+    )?
+    .execute((
+        conversation,
+        key.0,
+        found.first_seen,
+        found.turn.0,
+        &found.reply,
+        GIVEN,
+    ))
+    .map(drop)
 }
 
 /// Takes back what [`append`] did.

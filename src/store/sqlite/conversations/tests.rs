@@ -3,6 +3,7 @@
 use prometheus::Registry;
 
 use super::claim::UNKNOWN;
+use super::journal::Limits;
 use super::*;
 use crate::store::{
     DELIVERIES_END, DeadLetter, DeadLetterStore as _, KEEP_ANSWERS, MOST_KEPT, REMEMBER_MESSAGES,
@@ -23,7 +24,12 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = StoreMetrics::register(&Registry::new()).unwrap();
-        let store = Sqlite::open(folder.path().join("a.db"), metrics).await;
+        // What is told here is told of the tables.
+        let limits = Limits {
+            people: 0,
+            ..Limits::default()
+        };
+        let store = Sqlite::open_within(folder.path().join("a.db"), metrics, limits).await;
         Self {
             store: store.unwrap(),
             turn: Turn::new(),

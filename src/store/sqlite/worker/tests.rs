@@ -17,7 +17,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let worker = Worker::start(&folder.path().join("a.db")).unwrap();
+        let path = folder.path().join("a.db");
+        let (worker, _) = Worker::start(&path, journal::Limits::default()).unwrap();
         Self { folder, worker }
     }
 

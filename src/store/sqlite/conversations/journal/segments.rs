@@ -1,0 +1,332 @@
+//! Tables `journal`, `journal_segments` and `journal_refs`: rows of entries, and where each user's and
+//! each message's stand in them.
+//!
+//! An index of its own for each entry would cost ten times the entry. So a *segment* indexes thousands of
+//! entries at once: their references, sorted by hash, in parts of one page.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::super::super::millis;
+use super::entry::{Entry, entries};
+use super::filter::Filter;
+use super::{KEEP_WINDOWS, REMEMBER_MESSAGES};
+
+/// References in one row of `journal_refs`, on average: three rows fill a page.
+const PART: usize = 56;
+/// The parts of a segment have these many numbers at most.
+const MOST_BITS: u32 = 20;
+/// The kind of a reference to a message. Others are a user's: the number of the trigger.
+pub(super) const MESSAGE: u8 = u8::MAX;
+/// Bytes of a reference.
+const REF: usize = 19;
+
+/// Where something stands in the journal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ref {
+    pub(super) hash: u64,
+    pub(super) at: i64,
+    /// Counted from the segment's base.
+    pub(super) row: u32,
+    pub(super) position: u16,
+    pub(super) kind: u8,
+}
+
+impl Ref {
+    fn write(&self, first_at: i64, part: &mut Vec<u8>) {
+        let at = u32::try_from(self.at - first_at).unwrap_or(if self.at < first_at {
+            0
+        } else {
+            u32::MAX
+        });
+        part.extend_from_slice(&self.hash.to_le_bytes());
+        part.extend_from_slice(&at.to_le_bytes());
+        part.extend_from_slice(&self.row.to_le_bytes());
+        part.extend_from_slice(&self.position.to_le_bytes());
+        part.push(self.kind);
+    }
+
+    fn read(bytes: &[u8; REF], first_at: i64) -> Option<Self> {
+        let (&hash, rest) = bytes.split_first_chunk()?;
+        let (&at, rest) = rest.split_first_chunk()?;
+        let (&row, rest) = rest.split_first_chunk()?;
+        let (&position, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            hash: u64::from_le_bytes(hash),
+            at: first_at + i64::from(u32::from_le_bytes(at)),
+            row: u32::from_le_bytes(row),
+            position: u16::from_le_bytes(position),
+            kind: *rest.first()?,
+        })
+    }
+}
+
+/// The references of an entry: its message's and its user's.
+pub(super) fn refs_of(
+    (message, person): (u64, u64),
+    entry: &Entry<'_>,
+    row: u32,
+    position: u16,
+) -> [Ref; 2] {
+    [(message, MESSAGE), (person, entry.opens)].map(|(hash, kind)| Ref {
+        hash,
+        at: entry.first_seen,
+        row,
+        position,
+        kind,
+    })
+}
+
+/// How to find a segment's references.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) id: i64,
+    first_at: i64,
+    base: i64,
+    bits: u32,
+}
+
+pub(super) struct Segment {
+    pub(super) place: Place,
+    pub(super) last_at: i64,
+    /// Of the messages.
+    filter: Option<Filter>,
+    /// The messages in it are in [`Seen`](super::filter::Seen) too.
+    pub(super) is_seen: bool,
+}
+
+impl Segment {
+    pub(super) fn may_hold(&self, message: u64) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| filter.may_hold(message))
+    }
+
+    pub(super) fn drop_filter(&mut self) {
+        self.filter = None;
+    }
+}
+
+/// Adds a row to the journal. Over itself, where the commit of the last try failed late.
+pub(super) fn append(db: &Connection, row: i64, at: i64, entries: &[u8]) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO journal (id, at, entries) VALUES (?1, ?2, ?3)")?
+        .execute((row, at, entries))
+        .map(drop)
+}
+
+/// The number of the next row: numbers stay unique while a segment knows them.
+pub(super) fn next_row(db: &Connection) -> rusqlite::Result<i64> {
+    let last: i64 = db.query_row(
+        "SELECT max(ifnull((SELECT max(id) FROM journal), 0),
+                    ifnull((SELECT max(last_row) FROM journal_segments), 0))",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(last + 1)
+}
+
+/// Makes a segment of the rows from `base` to `last_row`.
+pub(super) fn write(
+    db: &Connection,
+    refs: &mut [Ref],
+    base: i64,
+    last_row: i64,
+) -> rusqlite::Result<Segment> {
+    refs.sort_unstable_by_key(|found| found.hash);
+    let times = || refs.iter().map(|found| found.at);
+    let (first_at, last_at) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let bits = (refs.len() / PART).max(1).ilog2().min(MOST_BITS);
+    let messages = || refs.iter().filter(|found| found.kind == MESSAGE);
+    let mut filter = Filter::with_room_for(messages().count());
+    messages().for_each(|found| filter.insert(found.hash));
+    db.prepare_cached(
+        "INSERT INTO journal_segments (first_at, last_at, base_row, last_row, bits, filter)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((first_at, last_at, base, last_row, bits, filter.to_bytes()))?;
+    let place = Place {
+        id: db.last_insert_rowid(),
+        first_at,
+        base,
+        bits,
+    };
+    let mut insert = db.prepare_cached("INSERT INTO journal_refs (id, refs) VALUES (?1, ?2)")?;
+    let mut bytes = Vec::with_capacity(PART * REF * 2);
+    for part in refs.chunk_by(|a, b| place.part(a.hash) == place.part(b.hash)) {
+        bytes.clear();
+        part.iter()
+            .for_each(|found| found.write(first_at, &mut bytes));
+        insert.execute((place.part(part[0].hash), &bytes))?;
+    }
+    Ok(Segment {
+        place,
+        last_at,
+        filter: Some(filter),
+        is_seen: false,
+    })
+}
+
+/// Makes segments of the rows that are in none: somebody who wrote them has died. Returns how many.
+pub(super) fn write_missing(db: &Connection, most_entries: usize) -> rusqlite::Result<usize> {
+    let mut made = 0;
+    loop {
+        let segmented: i64 = db.query_row(
+            "SELECT ifnull(max(last_row), 0) FROM journal_segments",
+            [],
+            |row| row.get(0),
+        )?;
+        let mut refs = Vec::new();
+        let mut rows = db.prepare_cached("SELECT id, entries FROM journal WHERE id > ?1")?;
+        let mut rows = rows.query([segmented])?;
+        let (mut base, mut last_row) = (None, 0);
+        while refs.len() < most_entries * 2
+            && let Some(row) = rows.next()?
+        {
+            last_row = row.get(0)?;
+            let base = *base.get_or_insert(last_row);
+            let number = u32::try_from(last_row - base).unwrap_or(u32::MAX);
+            for (position, entry) in (0..).zip(entries(row.get_ref(1)?.as_blob()?)) {
+                if let Some(hashes) = entry.hashes() {
+                    refs.extend(refs_of(hashes, &entry, number, position));
+                }
+            }
+        }
+        let Some(base) = base else {
+            return Ok(made);
+        };
+        write(db, &mut refs, base, last_row)?;
+        made += 1;
+    }
+}
+
+/// The segments behind `behind` of which something lives, the newest with their filters.
+pub(super) fn load(
+    db: &Connection,
+    behind: i64,
+    most_filters: usize,
+    now: i64,
+) -> rusqlite::Result<Vec<Segment>> {
+    let mut segments: Vec<Segment> = db
+        .prepare_cached(
+            "SELECT id, first_at, last_at, base_row, bits FROM journal_segments
+             WHERE id > ?1 AND last_at > ?2 ORDER BY id",
+        )?
+        .query_map((behind, now - millis(KEEP_WINDOWS)), |row| {
+            Ok(Segment {
+                place: Place {
+                    id: row.get(0)?,
+                    first_at: row.get(1)?,
+                    base: row.get(3)?,
+                    bits: row.get(4)?,
+                },
+                last_at: row.get(2)?,
+                filter: None,
+                is_seen: false,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut filter = db.prepare_cached("SELECT filter FROM journal_segments WHERE id = ?1")?;
+    for segment in segments.iter_mut().rev().take(most_filters) {
+        segment.filter = filter.query_row([segment.place.id], |row| {
+            Ok(Filter::from_bytes(row.get_ref(0)?.as_blob()?))
+        })?;
+    }
+    Ok(segments)
+}
+
+impl Place {
+    /// The row of `journal_refs` in which a hash stands.
+    fn part(&self, hash: u64) -> i64 {
+        let part = hash.unbounded_shr(64 - self.bits);
+        (self.id << MOST_BITS) | i64::try_from(part).unwrap_or(0)
+    }
+
+    /// The rows of `journal_refs` that belong to a segment.
+    pub(super) fn parts_of(id: i64) -> std::ops::Range<i64> {
+        id << MOST_BITS..(id + 1) << MOST_BITS
+    }
+
+    /// What stands under a hash, the row's own number with it.
+    pub(super) fn find(&self, db: &Connection, hash: u64) -> rusqlite::Result<Vec<(i64, Ref)>> {
+        let mut read = db.prepare_cached("SELECT refs FROM journal_refs WHERE id = ?1")?;
+        let found = read
+            .query_row([self.part(hash)], |row| {
+                let (refs, _) = row.get_ref(0)?.as_blob()?.as_chunks::<REF>();
+                Ok(refs
+                    .iter()
+                    .filter(|bytes| bytes.starts_with(&hash.to_le_bytes()))
+                    .filter_map(|bytes| Ref::read(bytes, self.first_at))
+                    .map(|found| (self.base + i64::from(found.row), found))
+                    .collect())
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Takes out what stands under a hash.
+    pub(super) fn remove(&self, db: &Connection, hash: u64) -> rusqlite::Result<()> {
+        let part = self.part(hash);
+        let refs: Option<Vec<u8>> = db
+            .prepare_cached("SELECT refs FROM journal_refs WHERE id = ?1")?
+            .query_row([part], |row| row.get(0))
+            .optional()?;
+        let (refs, _) = refs.as_deref().unwrap_or_default().as_chunks::<REF>();
+        let left: Vec<u8> = refs
+            .iter()
+            .filter(|bytes| !bytes.starts_with(&hash.to_le_bytes()))
+            .flatten()
+            .copied()
+            .collect();
+        db.prepare_cached("UPDATE journal_refs SET refs = ?2 WHERE id = ?1")?
+            .execute((part, left))
+            .map(drop)
+    }
+}
+
+/// Looks at one entry, if its row is still there.
+pub(super) fn with_entry<T>(
+    db: &Connection,
+    row: i64,
+    position: u16,
+    look: impl FnOnce(Entry<'_>) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    let found = db
+        .prepare_cached("SELECT entries FROM journal WHERE id = ?1")?
+        .query_row([row], |row| {
+            let entry = entries(row.get_ref(0)?.as_blob()?).nth(position.into());
+            Ok(entry.and_then(look))
+        })
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// Deletes some of what has expired. Returns whether there may be more.
+pub(in super::super) fn collect(db: &Connection, now: i64, step: usize) -> rusqlite::Result<bool> {
+    let deleted = db
+        .prepare_cached(
+            "DELETE FROM journal WHERE id IN
+                 (SELECT id FROM (SELECT id, at FROM journal ORDER BY id LIMIT ?2)
+                  WHERE at <= ?1)",
+        )?
+        .execute((now - millis(REMEMBER_MESSAGES), step as i64))?;
+    if deleted == step {
+        return Ok(true);
+    }
+    // While rows of it are left, it says that they are in a segment.
+    let expired: Option<i64> = db
+        .prepare_cached(
+            "SELECT id FROM journal_segments
+             WHERE last_at <= ?1 AND last_row < ifnull((SELECT min(id) FROM journal), last_row + 1)
+             ORDER BY id LIMIT 1",
+        )?
+        .query_row([now - millis(KEEP_WINDOWS)], |row| row.get(0))
+        .optional()?;
+    let Some(id) = expired else {
+        return Ok(false);
+    };
+    let parts = Place::parts_of(id);
+    db.prepare_cached("DELETE FROM journal_refs WHERE id >= ?1 AND id < ?2")?
+        .execute((parts.start, parts.end))?;
+    db.prepare_cached("DELETE FROM journal_segments WHERE id = ?1")?
+        .execute([id])?;
+    Ok(true)
+}
