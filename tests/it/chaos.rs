@@ -18,6 +18,7 @@ mod replica_set;
 mod site;
 mod tokens;
 
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -112,11 +113,14 @@ async fn suffer(plan: Plan, load: Load, course: Course<'_>, seed: u64) -> (Table
     stop.cancel();
     let books = Books::close(&site, seed, took, sent, strikes, fetches).await;
     let table = books.judge();
-    let members = format!(
+    let mut members = format!(
         "{} instances, 3 members of MongoDB, election time-out {} s",
         plan.instances,
         plan.election_timeout.as_secs()
     );
+    if let Some(sabotage) = plan.sabotage {
+        let _ = write!(members, ", broken on purpose: {sabotage:?}");
+    }
     let markdown = books.markdown(&table, &members);
     eprintln!("\n{markdown}");
     for told in &table.said_twice_in_outage {
