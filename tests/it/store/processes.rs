@@ -106,9 +106,9 @@ async fn a_process_on_the_file() {
                 let held = deliver(&store, number(1), turn).await;
                 finish(&store, number(2), turn).await;
                 assert!(matches!(held, Delivered::Held(_)), "{held:?}");
-                kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
-                // It takes a moment until it does. Then at once: before any other thread has noticed.
                 let mut last = Instant::now();
+                kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
+                // It may take a moment until it does. Then at once: before any other thread has noticed.
                 loop {
                     let now = Instant::now();
                     if now - last >= SHORT * 5 {
