@@ -322,8 +322,12 @@ impl Inner {
         })
     }
 
-    /// A reply that the store kept. One that can't be read says nothing.
+    /// A reply that the store kept. One that can't be read says nothing, nor does one that was erased
+    /// because the user was to be forgotten.
     fn decode(&self, stored: &[u8]) -> Said {
+        if stored.is_empty() {
+            return self.say(Reply::None);
+        }
         serde_json::from_slice(stored).unwrap_or_else(|error| {
             tracing::error!(%error, "a kept reply can't be read");
             self.say(Reply::None)
