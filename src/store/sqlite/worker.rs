@@ -290,7 +290,8 @@ fn write_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>, journal: &Jour
         if stopping && failure.is_some() && journal.unwritten() > 0 {
             tracing::error!(
                 messages = journal.unwritten(),
-                "handled messages were not written down: the store is away"
+                "the file can't be written to, and does not know these messages: those without an \
+                 answer are lost unless WeChat delivers them again, which may have the others handled again"
             );
         }
         for job in group {

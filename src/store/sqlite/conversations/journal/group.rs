@@ -337,9 +337,10 @@ impl Journal {
         self.lock().mode = Mode::Closed;
     }
 
-    /// How many handled messages the file has not taken.
+    /// How many messages the file has not taken.
     pub(in super::super::super) fn unwritten(&self) -> usize {
-        self.lock().buffered
+        let state = self.lock();
+        state.buffered + state.claims.len()
     }
 }
 
