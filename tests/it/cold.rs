@@ -123,7 +123,8 @@ async fn instances_that_share_nothing_are_seen_to_fetch_each_for_itself() {
     let centre = Centre::start_apart(3, Mode::Classic).await;
     let found = Found::by(&centre, 30, &mut StdRng::seed_from_u64(seed())).await;
     assert_eq!(found.token_fetches, 3, "{found:?}");
-    assert_eq!(found.tokens.len(), 3, "{found:?}");
+    // Not every instance is asked for its token.
+    assert!(found.tokens.len() > 1, "{found:?}");
     assert_eq!(found.ticket_fetches, 3, "{found:?}");
 }
 
