@@ -31,6 +31,8 @@ use crate::{key_file, server};
 
 /// From the signal to the end of all tasks, the server's own drain included.
 const STOP_WITHIN: Duration = Duration::from_millis(4_200);
+/// After the signal, last deliveries are answered without their reply: before the server cuts them short.
+const HURRY_AFTER: Duration = Duration::from_secs(3);
 /// Closing the store after that.
 const CLOSE_WITHIN: Duration = Duration::from_millis(200);
 /// How often what has expired is deleted.
@@ -281,9 +283,15 @@ impl Application {
         backend.shutdown.cancel();
         collecting.abort();
         drop(looking_after);
+        let ledger = backend.ledger.clone();
+        let hurrying = tokio::spawn(async move {
+            tokio::time::sleep(HURRY_AFTER).await;
+            ledger.hurry();
+        });
         if let Err(error) = serving.await {
             tracing::error!(%error, "the server ended early");
         }
+        hurrying.abort();
         backend.tasks.close();
         let ending = async {
             backend.tasks.wait().await;

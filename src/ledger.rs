@@ -119,6 +119,8 @@ struct Inner {
     desks: Arc<Desks>,
     followed: Arc<Followed>,
     tasks: TaskTracker,
+    /// Cancelled shortly before the server stops: no delivery comes here any more.
+    hurrying: CancellationToken,
     /// Cancelled when the process ends: what can wait is left to other instances.
     closing: CancellationToken,
 }
@@ -136,6 +138,7 @@ impl Ledger {
             desks: Arc::default(),
             followed: Arc::default(),
             tasks: TaskTracker::new(),
+            hurrying: CancellationToken::new(),
             closing: CancellationToken::new(),
         }))
     }
@@ -164,7 +167,10 @@ impl Ledger {
                 return Answer::Busy;
             }
         };
-        let (counted, answer) = match delivery.wait(inner.slow_answers.hold).await {
+        let (counted, answer) = match delivery
+            .wait(inner.slow_answers.hold, &inner.hurrying)
+            .await
+        {
             Waited::Said(said) if said.reply == Reply::None => ("success", Answer::Reply(said)),
             Waited::Said(said) => ("reply", Answer::Reply(said)),
             Waited::Last => {
@@ -219,6 +225,11 @@ impl Ledger {
     pub(crate) fn watch_for_overdue(&self) {
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn(inner.see_to_overdue());
+    }
+
+    /// Has the deliveries that wait decide now: a last one is answered without its reply.
+    pub(crate) fn hurry(&self) {
+        self.0.hurrying.cancel();
     }
 
     /// Waits until every handler has ended and every reply is written. What still runs shortly before

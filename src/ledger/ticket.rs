@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Said;
 use crate::store::{DELIVERIES_END, Digest};
@@ -256,14 +257,19 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    /// Waits for the reply. Without `holds` every delivery is answered in time, the first one too.
-    pub(super) async fn wait(&mut self, holds: bool) -> Waited {
+    /// Waits for the reply, no longer than until `hurrying`. Without `holds` every delivery is answered in
+    /// time, the first one too.
+    pub(super) async fn wait(&mut self, holds: bool, hurrying: &CancellationToken) -> Waited {
         let answer_at = self.arrived + ANSWER_WITHIN;
         let ready = self
             .receiver
             .wait_for(|progress| !matches!(progress.state, State::Open));
         // Ready or not: what to do is decided under the lock.
-        let _ = tokio::time::timeout_at(answer_at.into(), ready).await;
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout_at(answer_at.into(), ready) => {}
+            () = hurrying.cancelled() => {}
+        }
         self.step_back(holds)
     }
 
