@@ -15,7 +15,7 @@ use tokio::sync::{Barrier, Mutex};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{ADMIN_TOKEN, APPID, TOKEN, client, control, eventually};
+use crate::helpers::{ADMIN_TOKEN, APPID, TOKEN, advance, calls, client, control, eventually};
 use crate::instances::{Instance, JOURNAL};
 use crate::mongod;
 
@@ -158,14 +158,12 @@ impl Centre {
 
     /// The platform's clock moves.
     pub(crate) async fn advance(&self, seconds: u64) {
-        self.sim("clock", Some(json!({"advance_s": seconds}))).await;
+        advance(&self.http, &self.sim, seconds).await;
     }
 
     /// How often the platform was asked for `path`.
     pub(crate) async fn calls(&self, path: &str) -> usize {
-        let requests = self.sim("requests", None).await;
-        let requests = requests.as_array().unwrap().iter();
-        requests.filter(|request| request["path"] == path).count()
+        calls(&self.http, &self.sim, path).await
     }
 
     /// Waits until the platform was asked so often.

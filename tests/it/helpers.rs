@@ -239,14 +239,12 @@ impl World {
 
     /// The platform's clock jumps.
     pub(crate) async fn advance(&self, seconds: u64) {
-        self.sim("clock", Some(json!({"advance_s": seconds}))).await;
+        advance(&self.http, &self.sim, seconds).await;
     }
 
     /// How often the platform was asked for `path`.
     pub(crate) async fn calls(&self, path: &str) -> usize {
-        let requests = self.sim("requests", None).await;
-        let requests = requests.as_array().unwrap().iter();
-        requests.filter(|request| request["path"] == path).count()
+        calls(&self.http, &self.sim, path).await
     }
 
     /// Posts a body to `/wechat` under a query of one's own.
@@ -274,6 +272,18 @@ pub(crate) async fn control(http: &Client, sim: &str, path: &str, body: Option<V
     let text = response.text().await.unwrap();
     assert!(status.is_success(), "{path}: {status} {text}");
     serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+/// A simulated platform's clock jumps.
+pub(crate) async fn advance(http: &Client, sim: &str, seconds: u64) {
+    control(http, sim, "clock", Some(json!({"advance_s": seconds}))).await;
+}
+
+/// How often a simulated platform was asked for `path`.
+pub(crate) async fn calls(http: &Client, sim: &str, path: &str) -> usize {
+    let requests = control(http, sim, "requests", None).await;
+    let requests = requests.as_array().unwrap().iter();
+    requests.filter(|request| request["path"] == path).count()
 }
 
 /// Unix seconds.

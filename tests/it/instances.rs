@@ -19,7 +19,7 @@ use offiaccount::simulator::{Kind, Mode, Options, Simulator};
 use offiaccount::{Bot, BotError, Config, Context, Reply};
 use poem::http::{StatusCode, Uri};
 use poem::listener::TcpAcceptor;
-use poem::{Endpoint, IntoResponse as _, Request, Response};
+use poem::{IntoResponse as _, Request, Response};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -416,7 +416,7 @@ impl Cluster {
         let stop = CancellationToken::new();
         let addresses = instances.iter().map(|instance| instance.addr).collect();
         let balancer = Arc::new(Balancer::new(addresses, plan.is_patient));
-        let callback = balancer.clone().serve(stop.clone()).await;
+        let callback = serve_balancer(Arc::clone(&balancer), stop.clone()).await;
         simulator.set_callback_url(format!("http://{callback}/wechat"));
         tokio::spawn(simulator.run_until(stop.clone().cancelled_owned()));
         // The first makes the tables or indexes that the others find.
@@ -603,21 +603,10 @@ impl Balancer {
         *count += 1;
         self.targets[*count % self.targets.len()]
     }
+}
 
-    async fn serve(self: Arc<Self>, stop: CancellationToken) -> SocketAddr {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
-        let server = poem::Server::new_with_acceptor(acceptor);
-        tokio::spawn(server.run_with_graceful_shutdown(
-            Forward(self),
-            stop.cancelled_owned(),
-            Some(Duration::ZERO),
-        ));
-        addr
-    }
-
-    async fn forward(&self, uri: &Uri, body: Vec<u8>) -> Option<Response> {
+impl Balance for Balancer {
+    async fn forward(self: &Arc<Self>, uri: &Uri, body: Vec<u8>) -> Option<Response> {
         let query = uri.query().unwrap_or_default();
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let fan = pairs.find(|(name, _)| name == "openid");
@@ -646,14 +635,34 @@ impl Balancer {
     }
 }
 
-struct Forward(Arc<Balancer>);
+/// What stands between the platform and the instances.
+pub(crate) trait Balance: Send + Sync + 'static {
+    /// Has an instance answer a delivery. `None` where there is no answer: the platform gets a 502.
+    fn forward(
+        self: &Arc<Self>,
+        uri: &Uri,
+        body: Vec<u8>,
+    ) -> impl Future<Output = Option<Response>> + Send;
+}
 
-impl Endpoint for Forward {
-    type Output = Response;
-
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
-        let body = request.take_body().into_bytes().await?;
-        let answer = self.0.forward(request.uri(), body.into()).await;
-        Ok(answer.unwrap_or_else(|| StatusCode::BAD_GATEWAY.into_response()))
-    }
+/// Serves a balancer until `stop`. Returns its address.
+pub(crate) async fn serve_balancer(
+    balancer: Arc<impl Balance>,
+    stop: CancellationToken,
+) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let endpoint = poem::endpoint::make(move |mut request: Request| {
+        let balancer = Arc::clone(&balancer);
+        async move {
+            let body = request.take_body().into_bytes().await?;
+            let answer = balancer.forward(request.uri(), body.into()).await;
+            let answer = answer.unwrap_or_else(|| StatusCode::BAD_GATEWAY.into_response());
+            Ok::<_, poem::Error>(answer)
+        }
+    });
+    let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap());
+    let stopped = stop.cancelled_owned();
+    tokio::spawn(server.run_with_graceful_shutdown(endpoint, stopped, Some(Duration::ZERO)));
+    addr
 }

@@ -595,6 +595,28 @@ async fn what_a_stopping_instance_can_not_finish_another_one_takes_over_at_once(
     other.stop().await;
 }
 
+#[tokio::test]
+async fn a_last_delivery_is_answered_though_the_instance_stops() {
+    let bot = Bot::new().fallback(async |_: Context| std::future::pending::<String>().await);
+    let mut world = Setup::new().bot(bot).start().await;
+    // By its time this is the third delivery: nobody would deliver it again.
+    let made_at = format!("<CreateTime>{}</CreateTime>", now() - 12);
+    let old = regex::Regex::new("<CreateTime>[0-9]+</CreateTime>").unwrap();
+    let message = old.replace(&text_xml("a"), made_at).into_owned();
+    let url = format!("{}/wechat?{}", world.app.url, signed_query());
+    let hanging = tokio::spawn(world.http.post(url).body(message).send());
+    let begun = async || {
+        let text = world.get("/metrics").await.text().await.unwrap();
+        text.contains("operation=\"deliver\"")
+    };
+    eventually(Duration::from_secs(3), begun).await;
+    world.app.stop.cancel();
+    let answer = hanging.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.text().await.unwrap(), "success");
+    world.app.stopped().await;
+}
+
 /// A real process, which serves against the world's platform.
 async fn serve(world: &World) -> (Binary, String) {
     let mut binary = Binary::start(

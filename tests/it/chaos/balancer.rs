@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use poem::http::{StatusCode, Uri};
-use poem::listener::TcpAcceptor;
-use poem::{Endpoint, IntoResponse as _, Request, Response};
+use poem::Response;
+use poem::http::Uri;
 use reqwest::Client;
 use reqwest::header::CONNECTION;
 use tokio_util::sync::CancellationToken;
 
 use crate::helpers::client;
-use crate::instances::unix_ms;
+use crate::instances::{Balance, serve_balancer, unix_ms};
 
 /// How often each instance is asked for its health, and how long it may take.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -77,15 +76,7 @@ impl Balancer {
             turn: AtomicUsize::new(0),
             http: client(),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
-        let server = poem::Server::new_with_acceptor(acceptor);
-        tokio::spawn(server.run_with_graceful_shutdown(
-            Forward(Arc::clone(&balancer)),
-            stop.clone().cancelled_owned(),
-            Some(Duration::ZERO),
-        ));
+        let addr = serve_balancer(Arc::clone(&balancer), stop.clone()).await;
         let asking = Arc::clone(&balancer).ask_for_health();
         tokio::spawn(stop.clone().run_until_cancelled_owned(asking));
         (balancer, addr)
@@ -178,7 +169,44 @@ impl Balancer {
         tried.push(chosen.pid);
         Some(chosen)
     }
+}
 
+/// Writes a delivery down when it ends, however it does.
+struct UnderWay {
+    balancer: Arc<Balancer>,
+    tag: String,
+    hop: Hop,
+}
+
+impl UnderWay {
+    fn begin(balancer: &Arc<Balancer>, tag: &str, pid: u32) -> Self {
+        Self {
+            balancer: Arc::clone(balancer),
+            tag: tag.to_owned(),
+            hop: Hop {
+                pid,
+                from_ms: unix_ms(),
+                to_ms: 0,
+                passed: Passed::HungUp,
+            },
+        }
+    }
+
+    fn ends(&mut self, passed: Passed) {
+        self.hop.passed = passed;
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.hop.to_ms = unix_ms();
+        let mut passages = self.balancer.passages.lock().unwrap();
+        let passage = passages.entry(self.tag.clone()).or_default();
+        passage.hops.push(self.hop.clone());
+    }
+}
+
+impl Balance for Balancer {
     async fn forward(self: &Arc<Self>, uri: &Uri, body: Vec<u8>) -> Option<Response> {
         let tag = tag_in(&body).unwrap_or_default();
         let until = tokio::time::Instant::now() + WAIT;
@@ -222,57 +250,10 @@ impl Balancer {
     }
 }
 
-/// Writes a delivery down when it ends, however it does.
-struct UnderWay {
-    balancer: Arc<Balancer>,
-    tag: String,
-    hop: Hop,
-}
-
-impl UnderWay {
-    fn begin(balancer: &Arc<Balancer>, tag: &str, pid: u32) -> Self {
-        Self {
-            balancer: Arc::clone(balancer),
-            tag: tag.to_owned(),
-            hop: Hop {
-                pid,
-                from_ms: unix_ms(),
-                to_ms: 0,
-                passed: Passed::HungUp,
-            },
-        }
-    }
-
-    fn ends(&mut self, passed: Passed) {
-        self.hop.passed = passed;
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.hop.to_ms = unix_ms();
-        let mut passages = self.balancer.passages.lock().unwrap();
-        let passage = passages.entry(self.tag.clone()).or_default();
-        passage.hops.push(self.hop.clone());
-    }
-}
-
 /// The tag of a message, in its XML.
 fn tag_in(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, from_tag) = text.split_once('#')?;
     let (tag, _) = from_tag.split_once("]]>")?;
     Some(tag.to_owned())
-}
-
-struct Forward(Arc<Balancer>);
-
-impl Endpoint for Forward {
-    type Output = Response;
-
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
-        let body = request.take_body().into_bytes().await?;
-        let answer = self.0.forward(request.uri(), body.into()).await;
-        Ok(answer.unwrap_or_else(|| StatusCode::BAD_GATEWAY.into_response()))
-    }
 }

@@ -310,8 +310,7 @@ impl Site {
         let killed = if fault == Fault::KillToken {
             self.fetch_by_force(tokens).await
         } else {
-            let jump = json!({"advance_s": 7_300});
-            control(&self.phones.http, &self.phones.sim, "clock", Some(jump)).await;
+            advance(&self.phones.http, &self.phones.sim, 7_300).await;
             true
         };
         if let Some((mut members, times)) = how {
