@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::network::{Link, Party, Rule, Side};
 use super::site::Site;
 use super::tokens::TokenUser;
-use crate::helpers::{APPID, control};
+use crate::helpers::{APPID, advance, control};
 use crate::instances::unix_ms;
 
 /// All is well again within this time after a fault was taken away.
