@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -29,11 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// From a request's first byte to the end of its head, and from a connection to its first request.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
+const HEAD_WITHIN: Sweeps = Sweeps(10);
 /// Between two requests: longer than the usual 60 s of a proxy, so that the proxy closes first.
-const IDLE_FOR: Duration = Duration::from_secs(75);
+const IDLE_FOR: Sweeps = Sweeps(150);
 /// How often connections are looked over.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Request line and headers. Beyond: 431.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 const MAX_HEADERS: usize = 64;
@@ -91,7 +91,7 @@ pub(crate) async fn serve<E>(
         shutdown: shutdown.clone(),
         connections: Mutex::default(),
         requests: AtomicUsize::new(0),
-        started: Instant::now(),
+        clock: Arc::default(),
     });
     let tasks = TaskTracker::new();
     let sweeper = tokio::spawn(Arc::clone(&server).sweep());
@@ -182,19 +182,40 @@ struct Server<E> {
     shutdown: CancellationToken,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     requests: AtomicUsize,
-    started: Instant,
+    clock: Arc<Clock>,
+}
+
+/// Time as the connections are timed: in sweeps. While the process stands still nobody can be read from,
+/// and no time passes.
+#[derive(Default)]
+struct Clock(AtomicU64);
+
+/// That many times [`SWEEP_EVERY`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Sweeps(u64);
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn since(&self, then: u64) -> Sweeps {
+        Sweeps(self.now().saturating_sub(then))
+    }
 }
 
 /// What the sweeper sees of a connection.
 #[derive(Default)]
 struct Connection {
     phase: AtomicU8,
-    /// When the phase began, in milliseconds since the server started.
-    since_ms: AtomicU64,
+    /// When the phase began.
+    since: AtomicU64,
     /// Finish the request under way, then close.
     finish: Notify,
     /// Answer 503 to the request under way: there is no more time for it.
     hurry: Notify,
+    /// Close if the sender is still too slow.
+    overdue: Notify,
     /// Close now.
     cut: Notify,
 }
@@ -209,20 +230,18 @@ const BUSY: u8 = 2;
 const IDLE: u8 = 3;
 
 impl Connection {
-    fn enter(&self, phase: u8, started: Instant) {
-        let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since_ms.store(now_ms, Ordering::Relaxed);
+    fn enter(&self, phase: u8, clock: &Clock) {
+        self.since.store(clock.now(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    fn is_overdue(&self, started: Instant) -> bool {
+    fn is_overdue(&self, clock: &Clock) -> bool {
         let limit = match self.phase.load(Ordering::Relaxed) {
             FRESH | HEAD => HEAD_WITHIN,
             IDLE => IDLE_FOR,
             _ => return false,
         };
-        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
-        started.elapsed().saturating_sub(since) > limit
+        clock.since(self.since.load(Ordering::Relaxed)) > limit
     }
 }
 
@@ -235,7 +254,7 @@ impl<E> Server<E> {
 
     fn enter(&self, id: u64) -> Arc<Connection> {
         let connection = Arc::new(Connection::default());
-        connection.enter(FRESH, self.started);
+        connection.enter(FRESH, &self.clock);
         self.lock().insert(id, Arc::clone(&connection));
         self.load.connections.inc();
         connection
@@ -246,12 +265,12 @@ impl<E> Server<E> {
     }
 
     async fn sweep(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(SWEEP_EVERY);
         loop {
-            tick.tick().await;
+            tokio::time::sleep(SWEEP_EVERY).await;
+            self.clock.0.fetch_add(1, Ordering::Relaxed);
             self.each_connection(|connection| {
-                if connection.is_overdue(self.started) {
-                    connection.cut.notify_one();
+                if connection.is_overdue(&self.clock) {
+                    connection.overdue.notify_one();
                 }
             });
         }
@@ -273,22 +292,24 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
         let service = hyper::service::service_fn({
             let (server, connection) = (&self, &connection);
             move |request: hyper::Request<Incoming>| async move {
-                connection.enter(BUSY, server.started);
+                connection.enter(BUSY, &server.clock);
                 let response = server
                     .respond(request, local, peer, &connection.hurry)
                     .await;
-                connection.enter(IDLE, server.started);
+                connection.enter(IDLE, &server.clock);
                 Ok::<hyper::Response<_>, Infallible>(response.into())
             }
         });
         let stream = WatchedStream {
             stream,
             connection: Arc::clone(&connection),
-            started: self.started,
+            clock: Arc::clone(&self.clock),
         };
         let serving = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
+            // Head and body of an answer are small: one piece costs less than two.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         loop {
@@ -297,6 +318,12 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 biased;
                 // A client that broke the protocol or went away is no news.
                 _ = &mut serving => break,
+                () = connection.overdue.notified() => {
+                    // What it waited for may have arrived since it was looked at.
+                    if connection.is_overdue(&self.clock) {
+                        break;
+                    }
+                }
                 () = connection.cut.notified() => break,
                 () = connection.finish.notified() => {
                     if connection.phase.load(Ordering::Relaxed) == FRESH {
@@ -371,7 +398,7 @@ impl Drop for UnderWay<'_> {
 struct WatchedStream {
     stream: TcpStream,
     connection: Arc<Connection>,
-    started: Instant,
+    clock: Arc<Clock>,
 }
 
 impl AsyncRead for WatchedStream {
@@ -383,7 +410,7 @@ impl AsyncRead for WatchedStream {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let phase = self.connection.phase.load(Ordering::Relaxed);
         if polled.is_ready() && phase == IDLE {
-            self.connection.enter(HEAD, self.started);
+            self.connection.enter(HEAD, &self.clock);
         } else if polled.is_ready() && phase == FRESH {
             // Its time runs from the connection on.
             self.connection.phase.store(HEAD, Ordering::Relaxed);

@@ -84,6 +84,34 @@ async fn an_idle_client_is_served_again_after_eight_seconds(world: &World) {
     exchange(&mut stream).await;
 }
 
+/// A machine that is suspended, or a process that gets no time: what arrived meanwhile is not late.
+#[tokio::test]
+async fn requests_that_arrive_while_the_process_stands_still_are_answered() {
+    let world = World::start().await;
+    let (binary, url) = serve(&world).await;
+    let mut waiting = Vec::new();
+    for sent in [0, 10, REQUEST.len() - 1] {
+        for _ in 0..10 {
+            let mut stream = connect(&url).await;
+            stream.write_all(&REQUEST[..sent]).await.unwrap();
+            waiting.push((stream, sent));
+        }
+    }
+    // Until it has read them.
+    exchange(&mut connect(&url).await).await;
+    binary.signal("STOP");
+    for (stream, sent) in &mut waiting {
+        stream.write_all(&REQUEST[*sent..]).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    binary.signal("CONT");
+    for (stream, _) in &mut waiting {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
+
 /// One request and its answer on a connection that stays open.
 async fn exchange(stream: &mut TcpStream) {
     stream.write_all(REQUEST).await.unwrap();
