@@ -173,12 +173,12 @@ impl Receiver {
             let (clear, seal) = self.decrypt(query, body)?;
             (Message::parse(clear.as_bytes())?, Some(seal))
         } else {
-            let root = xml::parse(body).map_err(MessageError::from)?;
+            let xml = std::str::from_utf8(body).map_err(|_| MessageError::from(XmlError::Utf8))?;
+            let root = xml::parse_text(xml).map_err(MessageError::from)?;
             // Safe mode's envelope is no message; compatible mode's body is one, with `Encrypt` beside.
             if root.child("Encrypt").is_some() {
                 return Err(Refusal::Encrypted.into());
             }
-            let xml = std::str::from_utf8(body).map_err(|_| MessageError::from(XmlError::Utf8))?;
             (Message::from_root(&root, xml)?, None)
         };
         if self.replays.is_replay(

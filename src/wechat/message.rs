@@ -189,9 +189,8 @@ impl Message {
     /// `CreateTime`, `MsgType`, text's `Content` or event's `Event` is missing, for malformed ones of
     /// the first three, and for a known element that stands twice.
     pub fn parse(xml: &[u8]) -> Result<Self, MessageError> {
-        let root = xml::parse(xml)?;
         let text = str::from_utf8(xml).map_err(|_| XmlError::Utf8)?;
-        Self::from_root(&root, text)
+        Self::from_root(&xml::parse_text(text)?, text)
     }
 
     /// Takes a message out of XML that was read already, to look for `Encrypt` in it for one.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
 use super::id::OpenId;
@@ -43,8 +44,12 @@ impl<'q> DeliveryQuery<'q> {
         let mut echostr = None;
         let mut openid = None;
         let mut encrypt_type = None;
-        for pair in raw_query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut rest = Some(raw_query);
+        while let Some(pairs) = rest {
+            let (pair, others) = cut(pairs, b'&');
+            rest = others;
+            let (name, value) = cut(pair, b'=');
+            let value = value.unwrap_or_default();
             let (name, slot) = match name {
                 "signature" => ("signature", &mut signature),
                 "timestamp" => ("timestamp", &mut timestamp),
@@ -57,7 +62,7 @@ impl<'q> DeliveryQuery<'q> {
             };
             // No form decoding: a `+` is a `+`, as in base64. Bytes that are no UTF-8 become U+FFFD,
             // which no format below allows.
-            let value = if value.contains('%') {
+            let value = if memchr(b'%', value.as_bytes()).is_some() {
                 percent_decode_str(value).decode_utf8_lossy()
             } else {
                 Cow::Borrowed(value)
@@ -105,6 +110,14 @@ pub fn is_echostr(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'/' | b'=' | b'-'))
+}
+
+/// What stands before the first `at`, and after it.
+fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
+    match memchr(at, text.as_bytes()) {
+        Some(found) => (&text[..found], Some(&text[found + 1..])),
+        None => (text, None),
+    }
 }
 
 fn required<'q>(

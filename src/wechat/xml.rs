@@ -11,6 +11,8 @@ use std::fmt::{self, Write as _};
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+mod flat;
+
 /// Levels of elements that are read, the root included.
 pub const MAX_DEPTH: usize = 8;
 
@@ -92,7 +94,15 @@ pub enum XmlError {
 ///
 /// [`XmlError`] for whatever is not well-formed, and for what this module's head refuses.
 pub fn parse(input: &[u8]) -> Result<Element<'_>, XmlError> {
-    let text = str::from_utf8(input).map_err(|_| XmlError::Utf8)?;
+    parse_text(str::from_utf8(input).map_err(|_| XmlError::Utf8)?)
+}
+
+/// The same of a text.
+///
+/// # Errors
+///
+/// As for [`parse`], but for UTF-8.
+pub fn parse_text(text: &str) -> Result<Element<'_>, XmlError> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.as_bytes().contains(&0) {
         return Err(XmlError::Nul);
@@ -101,6 +111,11 @@ pub fn parse(input: &[u8]) -> Result<Element<'_>, XmlError> {
     if text.starts_with(BYTE_ORDER_MARK) {
         return Err(XmlError::OutsideRoot);
     }
+    flat::read(text).map_or_else(|| read(text), Ok)
+}
+
+/// Reads whatever form a document has.
+fn read(text: &str) -> Result<Element<'_>, XmlError> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.check_comments = true;
@@ -321,7 +336,19 @@ pub fn push_cdata(out: &mut String, name: &str, text: &str) {
     out.push('<');
     out.push_str(name);
     out.push_str("><![CDATA[");
+    push_text(out, text);
+    out.push_str("]]></");
+    out.push_str(name);
+    out.push('>');
+}
+
+fn push_text(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
+    let is_special = |byte: &u8| matches!(byte, 0..=0x1f | b'>' | 0xef);
+    // Without a way out of the loop, so that it takes many bytes at once.
+    if !bytes.iter().fold(false, |any, byte| any | is_special(byte)) {
+        return out.push_str(text);
+    }
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         // Bytes of `text` from here on that are no XML.
@@ -338,9 +365,6 @@ pub fn push_cdata(out: &mut String, name: &str, text: &str) {
         }
     }
     out.push_str(&text[written..]);
-    out.push_str("]]></");
-    out.push_str(name);
-    out.push('>');
 }
 
 /// Appends `<name>number</name>`.

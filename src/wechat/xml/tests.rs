@@ -310,3 +310,55 @@ proptest! {
         prop_assert_eq!(&parse(xml.as_bytes()).unwrap().text, &kept);
     }
 }
+
+/// What is nearly of the form that the quick reader knows.
+fn nearly_flat() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        8 => Just("<a>"), 8 => Just("</a>"), 4 => Just("<![CDATA["), 4 => Just("]]>"), 4 => Just("b"),
+        2 => Just(" "), 1 => Just("\r\n"), 1 => Just("&amp;"), 1 => Just("]"), 1 => Just(">"),
+        1 => Just("<_b1>"), 1 => Just("</_b1>"), 1 => Just("<1>"), 1 => Just("<b/>"), 1 => Just("你"),
+        1 => Just("<a x='1'>"), 1 => Just("<!-- -->"), 1 => Just("</a >"), 1 => Just("<"),
+    ];
+    let leaf = prop_oneof![
+        Just("<a>1</a>".to_owned()),
+        Just("<b><![CDATA[x>]]]]></b>".to_owned()),
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat()),
+    ];
+    prop::collection::vec(leaf, 0..5)
+        .prop_map(|leaves| format!("<xml>{}</xml>\n", leaves.join("\n")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn the_quick_reader_gives_what_the_whole_one_does(text in nearly_flat()) {
+        if let Some(root) = flat::read(&text) {
+            prop_assert_eq!(Ok(root), read(&text));
+        }
+    }
+}
+
+#[test]
+fn the_quick_reader_takes_what_the_platform_sends() {
+    let message = "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\n<CreateTime>1700000000</CreateTime>\n\
+                   <Content><![CDATA[a>b ]] 你好\u{7}]]></Content><MsgId></MsgId></xml>\n";
+    let root = flat::read(message).unwrap();
+    assert_eq!(root.child("Content").unwrap().text, "a>b ]] 你好\u{7}");
+    assert_eq!(root.children.len(), 4);
+    for other in [
+        "<xml></xml>",
+        "<xml> </xml>",
+        "<xml><a>1</a></xml>x",
+        "<xml><a><b>1</b></a></xml>",
+        "<xml><a>&lt;</a></xml>",
+        "<xml><a>1</b></xml>",
+        "<xml><a>1\r\n</a></xml>",
+        "<xml><a><![CDATA[1]]> </a></xml>",
+        "<xml><a/></xml>",
+        "<?xml version='1.0'?><xml><a>1</a></xml>",
+        "<xml><a>1</a>",
+    ] {
+        assert_eq!(flat::read(other), None, "{other}");
+    }
+}
