@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::{ApiError, Client, CustomMessage, Unsendable};
-use crate::store::{Store, StoreError, Trigger, Window};
+use crate::store::{Store, Trigger, Window, within};
 use crate::telemetry::metrics::CustomerServiceMetrics;
 use crate::token;
 use crate::wechat::Reply;
@@ -172,7 +172,7 @@ impl Inner {
         if let Some(errcode) = self.lock().not_allowed() {
             return Err(SendError::NotAllowed { errcode });
         }
-        let windows = match within(self.store.windows(to)).await {
+        let windows = match within(STORE_WITHIN, self.store.windows(to)).await {
             Ok(windows) => windows,
             Err(error) => {
                 tracing::debug!(%error, "the send window is not known: WeChat judges");
@@ -187,7 +187,7 @@ impl Inner {
     }
 
     async fn count(&self, to: &OpenId, trigger: Trigger) {
-        if let Err(error) = within(self.store.count_sent(to, trigger)).await {
+        if let Err(error) = within(STORE_WITHIN, self.store.count_sent(to, trigger)).await {
             // One too many will be tried then, and refused.
             tracing::debug!(%error, "a customer-service message was not counted");
         }
@@ -251,14 +251,6 @@ impl Learned {
         self.not_allowed = None;
         self.refused.remove(to);
     }
-}
-
-async fn within<T>(
-    operation: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(STORE_WITHIN, operation)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use tracing::Instrument as _;
 use crate::api::Skew;
 use crate::bot::{Bot, Chain, Services};
 use crate::config::{SlowAnswers, Texts};
-use crate::store::{Answered, DELIVERIES_END, Digest, StoreError};
+use crate::store::{Answered, DELIVERIES_END, Digest, StoreError, within};
 use crate::telemetry::metrics::MessageMetrics;
 use crate::wechat::id::OpenId;
 use crate::wechat::{Kind, Message, Reply};
@@ -353,13 +353,4 @@ fn label(message: &Message) -> &str {
         Kind::Event(event) => event.name(),
         kind => kind.name(),
     }
-}
-
-async fn within<T>(
-    deadline: Duration,
-    operation: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(deadline, operation)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
 }

@@ -44,6 +44,7 @@ mod server;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+mod timeout;
 pub mod token;
 mod web;
 pub mod wechat;

@@ -3,9 +3,11 @@
 //! Each user has a desk while anything of his is under way here. New messages stand in line at it, are
 //! registered with the store in the order of their arrival, and are handled one by one.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ahash::{HashMap, HashSet};
 
 use super::ticket::Ticket;
 use crate::store::{Digest, MOST_WAITING, Turn, Waiting};

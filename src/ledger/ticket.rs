@@ -4,11 +4,11 @@
 //! carries it. The first and the second are else left without an answer, so that the platform delivers
 //! again; the third is always answered in time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Said;
@@ -30,7 +30,9 @@ const LAST_DELIVERY: u32 = 3;
 pub(super) struct Ticket {
     pub(super) key: Digest,
     pub(super) message: Arc<Message>,
-    progress: watch::Sender<Progress>,
+    progress: Mutex<Progress>,
+    /// Told of a reply, of a delivery that carries it, and of the end.
+    changed: Notify,
     is_stored: AtomicBool,
 }
 
@@ -40,7 +42,9 @@ struct Progress {
     first_seen: Instant,
     /// When the last delivery arrived here.
     arrived: Instant,
-    /// Deliveries here that could carry the reply if it were ready now.
+    /// Deliveries that wait here.
+    waiting: u32,
+    /// Those of them that could carry the reply if it were ready now.
     carriers: u32,
     /// One has carried it.
     is_carried: bool,
@@ -85,19 +89,37 @@ pub(super) enum Waited {
 
 impl Ticket {
     pub(super) fn new(message: Arc<Message>) -> Self {
+        let now = Instant::now();
         Self {
             key: Digest(message.ledger_key()),
             message,
-            progress: watch::Sender::new(Progress {
+            progress: Mutex::new(Progress {
                 deliveries: 0,
-                first_seen: Instant::now(),
-                arrived: Instant::now(),
+                first_seen: now,
+                arrived: now,
+                waiting: 0,
                 carriers: 0,
                 is_carried: false,
                 is_over: false,
                 state: State::Open,
             }),
+            changed: Notify::new(),
             is_stored: AtomicBool::new(false),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn until(&self, is_so: impl Fn(&Progress) -> bool) {
+        loop {
+            // Before the look: it is told of all that happens from here on.
+            let changed = self.changed.notified();
+            if is_so(&self.progress()) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -113,71 +135,70 @@ impl Ticket {
 
     /// Counts a delivery that begins here. It is the `nth` at least, whoever had those before.
     pub(super) fn deliver(self: &Arc<Self>, nth: u32) -> Carrier {
-        let receiver = self.progress.subscribe();
-        self.change(|progress| {
-            progress.deliveries = nth.max(progress.deliveries + 1);
-            progress.carriers += 1;
-            progress.arrived = Instant::now();
-        });
+        let arrived = Instant::now();
+        let mut progress = self.progress();
+        progress.deliveries = nth.max(progress.deliveries + 1);
+        progress.waiting += 1;
+        progress.carriers += 1;
+        progress.arrived = arrived;
         Carrier {
             ticket: Arc::clone(self),
-            receiver,
-            arrived: Instant::now(),
+            arrived,
             is_carrier: true,
         }
     }
 
     /// Adds what the store knows of deliveries elsewhere.
     pub(super) fn count_elsewhere(&self, deliveries: u32, since_first: Duration) {
-        self.change(|progress| {
-            progress.deliveries = progress.deliveries.max(deliveries);
-            if let Some(first_seen) = Instant::now().checked_sub(since_first) {
-                progress.first_seen = progress.first_seen.min(first_seen);
-            }
-        });
+        let mut progress = self.progress();
+        progress.deliveries = progress.deliveries.max(deliveries);
+        if let Some(first_seen) = Instant::now().checked_sub(since_first) {
+            progress.first_seen = progress.first_seen.min(first_seen);
+        }
     }
 
     /// Whether a delivery waits here that can carry a reply, and the next one, which may come to another
     /// instance, is still so far.
     pub(super) fn has_carrier_for(&self, duration: Duration) -> bool {
-        let progress = self.progress.borrow();
+        let progress = self.progress();
         progress.carriers > 0 && progress.arrived.elapsed() + duration <= DELIVERY_EVERY
     }
 
     /// Whether any delivery waits here.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.progress.receiver_count() > 0
+        self.progress().waiting > 0
     }
 
     /// Whether a delivery here has carried the reply.
     pub(super) fn is_carried(&self) -> bool {
-        self.progress.borrow().is_carried
+        self.progress().is_carried
     }
 
     /// Whether no delivery will carry the reply, were it ready now.
     pub(super) fn is_over(&self) -> bool {
-        self.progress.borrow().is_over()
+        self.progress().is_over()
     }
 
     /// Hands the reply to every delivery that waits, and to those that come yet.
     pub(super) fn publish(&self, said: Said) -> Published {
-        let mut published = Published::Open;
-        self.progress.send_modify(|progress| {
-            if matches!(progress.state, State::Said(_)) {
-                published = Published::Already;
-                return;
+        let mut progress = self.progress();
+        if matches!(progress.state, State::Said(_)) {
+            return Published::Already;
+        }
+        let published = if progress.has_listener() {
+            progress.is_carried = true;
+            Published::Carried
+        } else if progress.is_over() {
+            if !said.reply.is_silent() {
+                return Published::Over;
             }
-            if progress.has_listener() {
-                progress.is_carried = true;
-                published = Published::Carried;
-            } else if progress.is_over() {
-                published = Published::Over;
-                if !said.reply.is_silent() {
-                    return;
-                }
-            }
-            progress.state = State::Said(said);
-        });
+            Published::Over
+        } else {
+            Published::Open
+        };
+        progress.state = State::Said(said);
+        drop(progress);
+        self.changed.notify_waiters();
         published
     }
 
@@ -192,35 +213,25 @@ impl Ticket {
     }
 
     fn end(&self, state: State) {
-        self.progress.send_if_modified(|progress| {
-            let is_open = matches!(progress.state, State::Open);
-            if is_open {
-                progress.state = state;
-            }
-            is_open
-        });
+        let mut progress = self.progress();
+        if matches!(progress.state, State::Open) {
+            progress.state = state;
+            drop(progress);
+            self.changed.notify_waiters();
+        }
     }
 
     /// When no delivery comes any more.
     pub(super) fn deliveries_end(&self) -> Instant {
-        self.progress.borrow().first_seen + DELIVERIES_END
+        self.progress().first_seen + DELIVERIES_END
     }
 
     /// Waits until a delivery carries the published reply. Returns whether one did before the last had
     /// to be over.
     pub(super) async fn is_carried_in_time(&self) -> bool {
         let until = self.deliveries_end();
-        let mut receiver = self.progress.subscribe();
-        let carried = receiver.wait_for(|progress| progress.is_carried);
+        let carried = self.until(|progress| progress.is_carried);
         tokio::time::timeout_at(until.into(), carried).await.is_ok()
-    }
-
-    /// Changes what no waiting delivery needs to be woken for.
-    fn change(&self, change: impl FnOnce(&mut Progress)) {
-        self.progress.send_if_modified(|progress| {
-            change(progress);
-            false
-        });
     }
 }
 
@@ -250,7 +261,6 @@ pub(super) fn nth_after(first: Duration) -> u32 {
 /// A delivery that waits for its message's reply.
 pub(super) struct Carrier {
     ticket: Arc<Ticket>,
-    receiver: watch::Receiver<Progress>,
     arrived: Instant,
     /// Counted among the ticket's carriers.
     is_carrier: bool,
@@ -260,15 +270,18 @@ impl Carrier {
     /// Waits for the reply, no longer than until `hurrying`. Without `holds` every delivery is answered in
     /// time, the first one too.
     pub(super) async fn wait(&mut self, holds: bool, hurrying: &CancellationToken) -> Waited {
-        let answer_at = self.arrived + ANSWER_WITHIN;
-        let ready = self
-            .receiver
-            .wait_for(|progress| !matches!(progress.state, State::Open));
-        // Ready or not: what to do is decided under the lock.
-        tokio::select! {
-            biased;
-            _ = tokio::time::timeout_at(answer_at.into(), ready) => {}
-            () = hurrying.cancelled() => {}
+        let is_ready = |progress: &Progress| !matches!(progress.state, State::Open);
+        // Nearly always it is, without any waiting.
+        let is_ready_now = is_ready(&self.ticket.progress());
+        if !is_ready_now {
+            let answer_at = self.arrived + ANSWER_WITHIN;
+            let ready = self.ticket.until(is_ready);
+            // Ready or not: what to do is decided under the lock.
+            tokio::select! {
+                biased;
+                _ = tokio::time::timeout_at(answer_at.into(), ready) => {}
+                () = hurrying.cancelled() => {}
+            }
         }
         self.step_back(holds)
     }
@@ -281,33 +294,34 @@ impl Carrier {
 
     /// Takes the reply, or stops counting as a carrier.
     fn step_back(&mut self, holds: bool) -> Waited {
-        let mut waited = Waited::Held;
         self.is_carrier = false;
-        self.ticket.progress.send_if_modified(|progress| {
-            progress.carriers -= 1;
-            waited = match &progress.state {
-                State::Said(_) if self.arrived.elapsed() >= LISTENS_FOR => Waited::Held,
-                State::Said(said) => Waited::Said(said.clone()),
-                State::Busy => Waited::Busy,
-                State::Abandoned => Waited::Abandoned,
-                State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
-                    progress.is_over = true;
-                    Waited::Last
-                }
-                State::Open => Waited::Held,
-            };
-            let carries = matches!(waited, Waited::Said(_)) && !progress.is_carried;
-            progress.is_carried |= carries;
-            carries
-        });
+        let mut progress = self.ticket.progress();
+        progress.carriers -= 1;
+        let waited = match &progress.state {
+            State::Said(_) if self.arrived.elapsed() >= LISTENS_FOR => Waited::Held,
+            State::Said(said) => Waited::Said(said.clone()),
+            State::Busy => Waited::Busy,
+            State::Abandoned => Waited::Abandoned,
+            State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {
+                progress.is_over = true;
+                Waited::Last
+            }
+            State::Open => Waited::Held,
+        };
+        let carries = matches!(waited, Waited::Said(_)) && !progress.is_carried;
+        progress.is_carried |= carries;
+        drop(progress);
+        if carries {
+            self.ticket.changed.notify_waiters();
+        }
         waited
     }
 }
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        if self.is_carrier {
-            self.ticket.change(|progress| progress.carriers -= 1);
-        }
+        let mut progress = self.ticket.progress();
+        progress.waiting -= 1;
+        progress.carriers -= u32::from(self.is_carrier);
     }
 }

@@ -17,7 +17,7 @@ use super::media::{MediaFile, digest};
 use crate::api::{
     ApiError, Class, Client, MediaKind, Skew, TEMPORARY_MEDIA_LIVES, UploadedMedia, advice,
 };
-use crate::store::{Digest, StoreError, UploadStore};
+use crate::store::{Digest, UploadStore, within};
 
 /// One that lives no longer than this is not given to anybody.
 const TOO_OLD_BELOW: Duration = Duration::from_secs(600);
@@ -308,7 +308,7 @@ impl Inner {
         file: &Arc<MediaFile>,
         dead: Option<&str>,
     ) -> Result<Uploaded, UploadError> {
-        let stored = match within(self.store.upload(&file.digest)).await {
+        let stored = match within(STORE_WITHIN, self.store.upload(&file.digest)).await {
             Ok(stored) => stored.filter(|(id, left)| Some(&**id) != dead && *left > TOO_OLD_BELOW),
             Err(error) => {
                 tracing::debug!(%error, "the store can't tell whether a file was uploaded");
@@ -356,7 +356,7 @@ impl Inner {
         let saving = self
             .store
             .save_upload(&digest, &media_id, TEMPORARY_MEDIA_LIVES);
-        if let Err(error) = within(saving).await {
+        if let Err(error) = within(STORE_WITHIN, saving).await {
             tracing::debug!(%error, "an upload was not noted: another instance uploads again");
         }
         Ok(self.alive(media_id, TEMPORARY_MEDIA_LIVES))
@@ -374,14 +374,6 @@ impl Inner {
 fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs().cast_signed())
-}
-
-async fn within<T>(
-    operation: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(STORE_WITHIN, operation)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! One operation as its caller sees it: how long it waits at most, and how that ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{OPERATION_DEADLINE, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
+use crate::timeout::timeout;
 
 /// Waits for `answer` until [`OPERATION_DEADLINE`] and counts the outcome: `ok`, the kind of error,
 /// or `abandoned` when the caller stopped waiting first.
@@ -18,9 +19,7 @@ pub(super) async fn watch<T>(
         outcome: "abandoned",
         began: Instant::now(),
     };
-    let answer = tokio::time::timeout(OPERATION_DEADLINE, answer)
-        .await
-        .unwrap_or(Err(StoreError::Timeout));
+    let answer = within(OPERATION_DEADLINE, answer).await;
     watch.outcome = outcome(&answer);
     answer
 }
@@ -33,6 +32,16 @@ pub(super) fn outcome<T>(answer: &Result<T, StoreError>) -> &'static str {
         Err(StoreError::Timeout) => "timeout",
         Err(StoreError::Unusable(_)) => "unusable",
     }
+}
+
+/// Waits for an operation for as long as its caller can.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(deadline, operation)
+        .await
+        .unwrap_or(Err(StoreError::Timeout))
 }
 
 struct Watch<'a> {

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::store::StoreError;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
