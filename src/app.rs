@@ -16,7 +16,7 @@ use crate::config::{Config, PublicUrl};
 use crate::customer_service::CustomerService;
 use crate::forward::Forwarder;
 use crate::jssdk::JsSdk;
-use crate::keys::Gate;
+use crate::keys::{Admin, Gate};
 use crate::ledger::{self, Ledger};
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
@@ -232,7 +232,7 @@ impl Application {
             store,
             skew,
             metrics,
-            admin_token: config.admin_token,
+            admin: config.admin_token.map(Admin::new),
             public_url,
             policy: PagePolicy::new(&config.platform),
             jssdk_url: config.platform.jssdk_url,

@@ -1,5 +1,6 @@
 //! The list of who used the management routes: noted at once, written off the answer's way.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -204,7 +205,7 @@ impl Noted {
 #[derive(PartialEq, Eq, Hash)]
 struct Like {
     key: String,
-    action: String,
+    action: Cow<'static, str>,
     status: Option<u16>,
     errcode: Option<i64>,
 }
@@ -245,7 +246,7 @@ fn fold(entries: Vec<Noted>) -> Vec<Noted> {
 pub async fn write(store: &dyn AuditStore, key: &str, action: &str) -> Result<(), StoreError> {
     let entry = AuditEntry {
         key: key.to_owned(),
-        action: action.to_owned(),
+        action: action.to_owned().into(),
         status: None,
         errcode: None,
         request: None,

@@ -1,8 +1,10 @@
 //! JS-SDK configs: what a page hands to `wx.config`.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use url::Url;
 
 use crate::api::ApiError;
@@ -11,53 +13,65 @@ use crate::wechat::id::AppId;
 use crate::wechat::signature;
 
 /// Interfaces that a page may want. One that the account has no right to does no harm in the list.
-const JS_API_LIST: &[&str] = &[
-    "updateAppMessageShareData",
-    "updateTimelineShareData",
-    "onMenuShareWeibo",
-    "startRecord",
-    "stopRecord",
-    "onVoiceRecordEnd",
-    "playVoice",
-    "pauseVoice",
-    "stopVoice",
-    "onVoicePlayEnd",
-    "uploadVoice",
-    "downloadVoice",
-    "chooseImage",
-    "previewImage",
-    "uploadImage",
-    "downloadImage",
-    "getLocalImgData",
-    "translateVoice",
-    "getNetworkType",
-    "openLocation",
-    "getLocation",
-    "startSearchBeacons",
-    "stopSearchBeacons",
-    "onSearchBeacons",
-    "hideOptionMenu",
-    "showOptionMenu",
-    "hideMenuItems",
-    "showMenuItems",
-    "hideAllNonBaseMenuItem",
-    "showAllNonBaseMenuItem",
-    "closeWindow",
-    "scanQRCode",
-    "openProductSpecificView",
-    "addCard",
-    "chooseCard",
-    "openCard",
-    "chooseWXPay",
-];
+static JS_API_LIST: List = LazyLock::new(|| {
+    list(&[
+        "updateAppMessageShareData",
+        "updateTimelineShareData",
+        "onMenuShareWeibo",
+        "startRecord",
+        "stopRecord",
+        "onVoiceRecordEnd",
+        "playVoice",
+        "pauseVoice",
+        "stopVoice",
+        "onVoicePlayEnd",
+        "uploadVoice",
+        "downloadVoice",
+        "chooseImage",
+        "previewImage",
+        "uploadImage",
+        "downloadImage",
+        "getLocalImgData",
+        "translateVoice",
+        "getNetworkType",
+        "openLocation",
+        "getLocation",
+        "startSearchBeacons",
+        "stopSearchBeacons",
+        "onSearchBeacons",
+        "hideOptionMenu",
+        "showOptionMenu",
+        "hideMenuItems",
+        "showMenuItems",
+        "hideAllNonBaseMenuItem",
+        "showAllNonBaseMenuItem",
+        "closeWindow",
+        "scanQRCode",
+        "openProductSpecificView",
+        "addCard",
+        "chooseCard",
+        "openCard",
+        "chooseWXPay",
+    ])
+});
 
 /// Open tags (开放标签).
-const OPEN_TAG_LIST: &[&str] = &[
-    "wx-open-launch-weapp",
-    "wx-open-launch-app",
-    "wx-open-subscribe",
-    "wx-open-audio",
-];
+static OPEN_TAG_LIST: List = LazyLock::new(|| {
+    list(&[
+        "wx-open-launch-weapp",
+        "wx-open-launch-app",
+        "wx-open-subscribe",
+        "wx-open-audio",
+    ])
+});
+
+/// Names that every config repeats: written as JSON once.
+type List = LazyLock<Box<RawValue>>;
+
+fn list(names: &[&str]) -> Box<RawValue> {
+    // Texts can be written as JSON, whatever they are.
+    to_raw_value(names).unwrap_or_default()
+}
 
 /// The argument of `wx.config`, with its own names.
 #[derive(Clone, Debug, Serialize)]
@@ -69,8 +83,8 @@ pub struct JsConfig {
     timestamp: u64,
     nonce_str: String,
     signature: String,
-    js_api_list: &'static [&'static str],
-    open_tag_list: &'static [&'static str],
+    js_api_list: &'static RawValue,
+    open_tag_list: &'static RawValue,
 }
 
 /// Why no config was signed.
@@ -125,8 +139,8 @@ impl JsSdk {
             timestamp: now,
             signature: signature::jssdk(ticket.expose(), &nonce_str, now, url).to_string(),
             nonce_str,
-            js_api_list: JS_API_LIST,
-            open_tag_list: OPEN_TAG_LIST,
+            js_api_list: &JS_API_LIST,
+            open_tag_list: &OPEN_TAG_LIST,
         })
     }
 

@@ -13,8 +13,10 @@ use sha2::{Digest as _, Sha256};
 use crate::secret::Secret;
 use crate::store::Digest;
 
+mod admin;
 mod gate;
 
+pub(crate) use admin::Admin;
 pub(crate) use gate::Gate;
 
 /// What every key begins with, so that people and secret scanners know one where they see it.

@@ -8,6 +8,10 @@ use offiaccount::config::Settings;
 
 mod cli;
 
+/// Most of what a request costs us is memory that is taken and given back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The backend of a WeChat Official Account (公众号), and a simulator of the platform.
 ///
 /// Without a subcommand it serves.

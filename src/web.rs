@@ -10,12 +10,11 @@ use crate::api::{Client, Skew};
 use crate::audit::Audit;
 use crate::config::PublicUrl;
 use crate::jssdk::JsSdk;
-use crate::keys::Gate;
+use crate::keys::{Admin, Gate};
 use crate::ledger::Ledger;
 use crate::oauth::{BrowserKey, OAuth};
 use crate::receiver::Receiver;
 use crate::reply_link::{self, ReplyLinks};
-use crate::secret::Secret;
 use crate::store::Store;
 use crate::telemetry::Occasionally;
 use crate::telemetry::metrics::Metrics;
@@ -53,7 +52,7 @@ pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) skew: Arc<Skew>,
     pub(crate) metrics: Metrics,
-    pub(crate) admin_token: Option<Secret>,
+    pub(crate) admin: Option<Admin>,
     pub(crate) gate: Gate,
     pub(crate) audit: Audit,
     pub(crate) public_url: PublicUrl,
@@ -72,11 +71,13 @@ pub(crate) struct Backend {
 
 /// Every route of the backend.
 pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> {
+    let http = &backend.metrics.http.clone();
     let js_config = || get(jssdk::get_js_config).post(jssdk::post_js_config);
     Route::new()
         .at(
             "/wechat",
             route(
+                http,
                 "/wechat",
                 "GET, HEAD, POST",
                 get(callback::verify).post(callback::receive),
@@ -84,58 +85,76 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         )
         .at(
             "/wxAuthorize",
-            route("/wxAuthorize", "GET, HEAD", get(oauth::authorize)),
+            route(http, "/wxAuthorize", "GET, HEAD", get(oauth::authorize)),
         )
         .at(
             "/wxCallback",
-            route("/wxCallback", "GET, HEAD", get(oauth::callback)),
+            route(http, "/wxCallback", "GET, HEAD", get(oauth::callback)),
         )
         .at(
             "/getUser",
-            route("/getUser", "GET, HEAD", get(oauth::get_user)),
+            route(http, "/getUser", "GET, HEAD", get(oauth::get_user)),
         )
         .at(
             "/getJSConfig",
-            route("/getJSConfig", "GET, HEAD, POST", js_config()),
+            route(http, "/getJSConfig", "GET, HEAD, POST", js_config()),
         )
         .at(
             "/getJsConfig",
-            route("/getJsConfig", "GET, HEAD, POST", js_config()),
+            route(http, "/getJsConfig", "GET, HEAD, POST", js_config()),
         )
         .at(
             "/getTokens",
-            route("/getTokens", "GET, HEAD", get(management::get_tokens)),
+            route(http, "/getTokens", "GET, HEAD", get(management::get_tokens)),
         )
         .at(
             "/refreshTokens",
-            route("/refreshTokens", "POST", post(management::refresh_tokens)),
+            route(
+                http,
+                "/refreshTokens",
+                "POST",
+                post(management::refresh_tokens),
+            ),
         )
         .at(
             "/getTickets",
-            route("/getTickets", "GET, HEAD", get(management::get_tickets)),
+            route(
+                http,
+                "/getTickets",
+                "GET, HEAD",
+                get(management::get_tickets),
+            ),
         )
         .at(
             "/getFollowers",
-            route("/getFollowers", "GET, HEAD", get(management::get_followers)),
+            route(
+                http,
+                "/getFollowers",
+                "GET, HEAD",
+                get(management::get_followers),
+            ),
         )
         .at(
             reply_link::PATH,
-            route(reply_link::PATH, "POST", post(replies::take)),
+            route(http, reply_link::PATH, "POST", post(replies::take)),
         )
         .at(
             "/healthz",
-            route("/healthz", "GET, HEAD", get(health::healthz)),
+            route(http, "/healthz", "GET, HEAD", get(health::healthz)),
         )
         .at(
             "/readyz",
-            route("/readyz", "GET, HEAD", get(health::readyz)),
+            route(http, "/readyz", "GET, HEAD", get(health::readyz)),
         )
         .at(
             "/metrics",
-            route("/metrics", "GET, HEAD", get(health::metrics)),
+            route(http, "/metrics", "GET, HEAD", get(health::metrics)),
         )
         // `/` too: poem's catch-all takes the empty rest.
-        .at("/*path", route("/*", "GET, HEAD", pages::home_or_file))
+        .at(
+            "/*path",
+            route(http, "/*", "GET, HEAD", pages::home_or_file),
+        )
         // One layer for all that wraps every route: each one moves the request.
         .around(move |routes, request| trace::trace(Arc::clone(&backend), routes, request))
 }

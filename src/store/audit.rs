@@ -1,5 +1,6 @@
 //! Who used the management routes, what for, and how that ended.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +11,12 @@ use super::StoreError;
 pub const MOST_AUDIT_ENTRIES: u32 = 1_000_000;
 
 /// One thing that somebody did. It holds no secret and nothing of a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditEntry {
     /// The name of the key, or `ADMIN_TOKEN`.
     pub key: String,
     /// `GET /getTokens`, …, or a command.
-    pub action: String,
+    pub action: Cow<'static, str>,
     /// What it was answered; `None` where the caller did not wait, or nothing was asked by HTTP.
     pub status: Option<u16>,
     /// WeChat's return code, where it refused.

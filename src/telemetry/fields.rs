@@ -4,7 +4,7 @@
 //! Every request opens a span, so this is on the way of each. Numbers and texts are written as they are,
 //! without the formatting machinery.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
@@ -13,76 +13,72 @@ use tracing_subscriber::fmt::format::Writer;
 
 /// Under this name a line has its text. It stands there without its name.
 const MESSAGE: &str = "message";
+/// Bytes that most of them need.
+const USUAL_LENGTH: usize = 128;
 
 /// Writes fields as text.
 pub(super) struct TextFields;
 
 impl<'w> FormatFields<'w> for TextFields {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut fields_writer = FieldsWriter {
-            writer,
-            is_first: true,
+            text: String::with_capacity(USUAL_LENGTH),
             written: Ok(()),
         };
         fields.record(&mut fields_writer);
-        fields_writer.written
+        fields_writer.written?;
+        writer.write_str(&fields_writer.text)
     }
 }
 
-struct FieldsWriter<'w> {
-    writer: Writer<'w>,
-    is_first: bool,
+/// Gathers them, so that what they are written to grows once.
+struct FieldsWriter {
+    text: String,
     written: fmt::Result,
 }
 
-impl FieldsWriter<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+impl FieldsWriter {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut String) -> fmt::Result) {
         if self.written.is_err() {
             return;
         }
-        self.written = self
-            .write_name(field)
-            .and_then(|()| value(&mut self.writer));
-    }
-
-    fn write_name(&mut self, field: &Field) -> fmt::Result {
-        if !std::mem::take(&mut self.is_first) {
-            self.writer.write_char(' ')?;
+        if !self.text.is_empty() {
+            self.text.push(' ');
         }
-        if field.name() == MESSAGE {
-            return Ok(());
+        if field.name() != MESSAGE {
+            self.text.push_str(field.name());
+            self.text.push('=');
         }
-        self.writer.write_str(field.name())?;
-        self.writer.write_char('=')
+        self.written = value(&mut self.text);
     }
 }
 
-impl Visit for FieldsWriter<'_> {
+impl Visit for FieldsWriter {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| write!(writer, "{value:?}"));
+        self.write(field, |text| write!(text, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == MESSAGE {
-            return self.write(field, |writer| writer.write_str(value));
+            return self.write(field, |text| text.write_str(value));
         }
         // Nothing that a stranger sends may look like another field or the end of a line, or steer a
         // terminal.
         let is_word =
             |byte: u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b'=');
         if !value.is_empty() && value.bytes().all(is_word) {
-            self.write(field, |writer| writer.write_str(value));
+            self.write(field, |text| text.write_str(value));
         } else {
             self.record_debug(field, &value);
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.write(field, |writer| {
-            write!(writer, "{value}")?;
+        self.write(field, |text| {
+            write!(text, "{value}")?;
             let mut source = value.source();
             while let Some(cause) = source {
-                write!(writer, ": {cause}")?;
+                write!(text, ": {cause}")?;
                 source = cause.source();
             }
             Ok(())

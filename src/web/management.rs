@@ -1,6 +1,7 @@
 //! The routes for other programs of the account's owner, behind `Authorization: Bearer …`: a named key with
 //! the route's scope, or `ADMIN_TOKEN`, which opens them all.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,8 @@ use poem::error::ResponseError as _;
 use poem::http::{StatusCode, header};
 use poem::web::Data;
 use poem::{Body, Request, Response, handler};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Backend;
 use super::error::Problem;
@@ -75,6 +75,13 @@ pub(super) async fn get_tickets(
     visit.end(ticket(request, backend).await)
 }
 
+#[derive(Serialize)]
+struct Ticket<'a> {
+    ticket: &'a str,
+    /// Seconds.
+    expires_in: u64,
+}
+
 async fn ticket(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let kind = match parameter(request, "type")?.as_deref() {
         Some("jsapi") => Kind::JsapiTicket,
@@ -85,10 +92,10 @@ async fn ticket(request: &Request, backend: &Backend) -> Result<Response, Proble
         }
     };
     let ticket = backend.api.tokens().get(kind).await?;
-    Ok(json(&json!({
-        "ticket": ticket.value.expose(),
-        "expires_in": ticket.expires_in().as_secs(),
-    })))
+    Ok(json(&Ticket {
+        ticket: ticket.value.expose(),
+        expires_in: ticket.expires_in().as_secs(),
+    }))
 }
 
 /// A page of followers with their records.
@@ -116,11 +123,18 @@ async fn followers(request: &Request, backend: &Backend) -> Result<Response, Pro
     Ok(json(&followers))
 }
 
+#[derive(Serialize)]
+struct AccessToken<'a> {
+    access_token: &'a str,
+    /// Seconds.
+    expires_in: u64,
+}
+
 fn tokens(credential: &Credential) -> Response {
-    json(&json!({
-        "access_token": credential.value.expose(),
-        "expires_in": credential.expires_in().as_secs(),
-    }))
+    json(&AccessToken {
+        access_token: credential.value.expose(),
+        expires_in: credential.expires_in().as_secs(),
+    })
 }
 
 /// Whoever may use the route, noted in the audit list when the answer is known. Credentials that are
@@ -142,7 +156,7 @@ async fn admit(
         audit: backend.audit.clone(),
         entry: AuditEntry {
             key: name.to_owned(),
-            action: action.to_owned(),
+            action: action.into(),
             status: None,
             errcode: None,
             request: request.data::<RequestId>().map(ToString::to_string),
@@ -150,15 +164,11 @@ async fn admit(
             age: Duration::ZERO,
         },
     };
-    // Digests, so that the comparison takes the same time whatever the lengths.
-    let is_admin = given.zip(backend.admin_token.as_ref()).is_some_and(
-        |(given, admin_token): (&str, &Secret)| {
-            Sha256::digest(given)
-                .ct_eq(&Sha256::digest(admin_token.expose()))
-                .into()
-        },
-    );
-    if is_admin {
+    let admin = backend.admin.as_ref();
+    if given
+        .zip(admin)
+        .is_some_and(|(given, admin)| admin.is(given))
+    {
         return Ok(visit(keys::ADMIN));
     }
     let holder = match given {
@@ -173,7 +183,7 @@ async fn admit(
             refused.entry.status = Some(problem.status().as_u16());
             Err(problem)
         }
-        None if backend.admin_token.is_none() && !given.is_some_and(Gate::is_key) => Err(off()),
+        None if backend.admin.is_none() && !given.is_some_and(Gate::is_key) => Err(off()),
         None => Err(unauthorized()),
     }
 }
@@ -200,7 +210,7 @@ impl Visit {
 impl Drop for Visit {
     /// Also where the caller hung up before there was an answer.
     fn drop(&mut self) {
-        self.audit.note(self.entry.clone());
+        self.audit.note(mem::take(&mut self.entry));
     }
 }
 

@@ -14,7 +14,6 @@ use super::trace::RequestId;
 use super::{Backend, files};
 use crate::api::advice;
 use crate::oauth::Intent;
-use crate::secret::Secret;
 
 /// The demo page: the five buttons, the signed-in user, the JS-SDK's state, and what each call answered.
 ///
@@ -80,8 +79,8 @@ fn home(backend: &Backend) -> Response {
         admin_token: backend
             .demo
             .as_ref()
-            .and(backend.admin_token.as_ref())
-            .map(Secret::expose),
+            .and(backend.admin.as_ref())
+            .map(|admin| admin.token().expose()),
         simulator_url: backend
             .demo
             .as_ref()

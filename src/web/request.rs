@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::error::ReadBodyError;
 use poem::http::{StatusCode, header};
 use poem::{Body, Request};
 use url::form_urlencoded;
 
 use super::error::Problem;
+use crate::timeout::timeout;
 
 /// A body of the platform's or of a page's. Beyond: 413.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -46,7 +48,7 @@ pub(super) fn single<'a>(
 }
 
 /// Reads a body within its limits. It must not be compressed: its size would mean nothing.
-pub(super) async fn body(request: &Request, body: Body) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body(request: &Request, body: Body) -> Result<Bytes, Problem> {
     if request
         .headers()
         .get(header::CONTENT_ENCODING)
@@ -60,18 +62,23 @@ pub(super) async fn body(request: &Request, body: Body) -> Result<Vec<u8>, Probl
             detail,
         ));
     }
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok());
-    if length
-        .and_then(|length| length.parse::<usize>().ok())
-        .is_some_and(|length| length > MAX_BODY_BYTES)
-    {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_WITHIN, body.into_bytes_limit(MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<usize>().ok());
+    let reading = async {
+        match length {
+            Some(length) if length > MAX_BODY_BYTES => Err(ReadBodyError::PayloadTooLarge),
+            // hyper reads no more than that (RFC 9112, section 6.3).
+            Some(_) if !is_chunked => body.into_bytes().await,
+            // Boxed: it is large, and rare.
+            _ => Box::pin(body.into_bytes_limit(MAX_BODY_BYTES)).await,
+        }
+    };
+    match timeout(BODY_WITHIN, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad_request(
             "broken_body",

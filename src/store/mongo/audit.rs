@@ -31,7 +31,7 @@ impl From<Found> for AuditEntry {
     fn from(found: Found) -> Self {
         Self {
             key: found.key,
-            action: found.action,
+            action: found.action.into(),
             status: found.status.and_then(|status| u16::try_from(status).ok()),
             errcode: found.errcode,
             request: found.request,
@@ -44,7 +44,7 @@ impl From<Found> for AuditEntry {
 fn document(entry: &AuditEntry) -> Document {
     doc! {
         "key": literal(entry.key.as_str()),
-        "action": literal(entry.action.as_str()),
+        "action": literal(&*entry.action),
         "status": entry.status.map_or(Bson::Null, |status| i64::from(status).into()),
         "errcode": entry.errcode.map_or(Bson::Null, Bson::from),
         "request": entry.request.as_deref().map_or(Bson::Null, literal),

@@ -29,7 +29,7 @@ impl AuditStore for Sqlite {
                     number,
                     now.saturating_sub(millis(entry.age)),
                     &entry.key,
-                    &entry.action,
+                    &*entry.action,
                     entry.status,
                     entry.errcode,
                     &entry.request,
@@ -82,7 +82,7 @@ impl Sqlite {
 fn entry(row: &Row<'_>, now: i64) -> rusqlite::Result<AuditEntry> {
     Ok(AuditEntry {
         key: row.get(1)?,
-        action: row.get(2)?,
+        action: row.get::<_, String>(2)?.into(),
         status: row.get(3)?,
         errcode: row.get(4)?,
         request: row.get(5)?,
