@@ -28,7 +28,7 @@ const SELDOM: [(&str, &str, &[&str], &str); 3] = [
         "offiaccount_api_calls_total",
         "errcode",
         &["timeout", "network", "nonsense"],
-        include_str!("../../../src/telemetry/metrics.rs"),
+        include_str!("../../../src/telemetry/metrics/api.rs"),
     ),
     (
         "offiaccount_messages_total",
