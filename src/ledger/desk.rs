@@ -251,6 +251,10 @@ impl Seat {
         for waiting in waiting {
             let ticket = open.tickets.get(&waiting.key);
             let ticket = ticket.map(|(ticket, _)| Arc::clone(ticket));
+            if let Some(ticket) = &ticket {
+                // Now, and not when its turn comes: until then the third delivery may be here.
+                ticket.count_elsewhere(waiting.deliveries, waiting.first_seen);
+            }
             let charge = ticket.map(|ticket| self.desks.charge_in(&mut open, ticket));
             spare.extend(open.desk(&self.of).put(waiting, charge));
         }
@@ -334,6 +338,56 @@ impl Drop for Seat {
             drop(open);
             // The charges in it take the lock.
             drop(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::ticket::Waited;
+    use super::*;
+    use crate::wechat::Message;
+
+    fn ticket(msg_id: u64) -> Arc<Ticket> {
+        let xml = format!(
+            "<xml><ToUserName>gh_1</ToUserName><FromUserName>oFan</FromUserName><CreateTime>1</CreateTime>\
+             <MsgType>text</MsgType><Content>hi</Content><MsgId>{msg_id}</MsgId></xml>"
+        );
+        Arc::new(Ticket::new(Arc::new(
+            Message::parse(xml.as_bytes()).unwrap(),
+        )))
+    }
+
+    fn waiting(ticket: &Ticket, deliveries: u32) -> Waiting {
+        Waiting {
+            key: ticket.key,
+            message: None,
+            deliveries,
+            first_seen: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_waits_behind_another_knows_its_deliveries_elsewhere() {
+        let desks = Arc::new(Desks::default());
+        let of = OpenId::parse("oFan").unwrap();
+        let hurrying = CancellationToken::new();
+        hurrying.cancel();
+        for (deliveries, is_last) in [(2, false), (3, true)] {
+            let (first, second) = (ticket(1), ticket(2));
+            let Entered::New(_, Some(seat)) = desks.enter(Arc::clone(&second), &of) else {
+                panic!("it is new");
+            };
+            let mut delivery = second.deliver(1);
+            let charge = seat.next_in_line().unwrap();
+            let waiting = vec![waiting(&first, 1), waiting(&second, deliveries)];
+            assert!(seat.note(waiting, Some(charge)), "something is to be run");
+            let waited = delivery.wait(true, &hurrying).await;
+            assert_eq!(matches!(waited, Waited::Last), is_last, "{deliveries}");
         }
     }
 }

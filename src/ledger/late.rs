@@ -61,12 +61,13 @@ impl Inner {
     ) {
         let (inner, of) = (Arc::clone(self), of.clone());
         self.spawn(&key, async move {
-            let ticket = inner.desks.find(&key);
+            let charge = inner.desks.find(&key);
+            let charge = charge.map(|ticket| inner.desks.charge(ticket));
             let waiting = async {
-                match ticket {
-                    Some(ticket) => {
-                        ticket.publish(said);
-                        ticket.is_carried_in_time().await.then_some(ticket)
+                match charge {
+                    Some(charge) => {
+                        charge.publish(said);
+                        charge.is_carried_in_time().await.then_some(charge)
                     }
                     None => {
                         tokio::time::sleep(DELIVERIES_END.saturating_sub(first_seen)).await;
@@ -75,7 +76,7 @@ impl Inner {
                 }
             };
             match inner.closing.run_until_cancelled(waiting).await {
-                Some(Some(ticket)) => inner.note_given(&of, &ticket).await,
+                Some(Some(charge)) => inner.note_given(&of, &charge).await,
                 Some(None) => inner.keep_and_send(&of, &key).await,
                 // Another instance finds it overdue.
                 None => {}
