@@ -73,7 +73,7 @@ fn list(names: &[&str]) -> Box<RawValue> {
     to_raw_value(names).unwrap_or_default()
 }
 
-/// The argument of `wx.config`, with its own names.
+/// The argument of `wx.config`, with its own names. Its lists are JSON already: write it by `serde_json`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JsConfig {

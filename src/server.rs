@@ -37,6 +37,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Request line and headers. Beyond: 431.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 const MAX_HEADERS: usize = 64;
+/// An answer that is no longer is written in one piece, which costs less than two.
+const GLUE_UP_TO: usize = 2 << 10;
 /// Requests under way at once. Beyond: 503 at once, while those under way are still answered in time.
 const MAX_REQUESTS: usize = 8_192;
 /// After the signal, new connections are taken this long: a balancer needs a look at `/healthz`.
@@ -304,12 +306,11 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
             stream,
             connection: Arc::clone(&connection),
             clock: Arc::clone(&self.clock),
+            glued: Vec::new(),
         };
         let serving = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            // Head and body of an answer are small: one piece costs less than two.
-            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         loop {
@@ -399,6 +400,8 @@ struct WatchedStream {
     stream: TcpStream,
     connection: Arc<Connection>,
     clock: Arc<Clock>,
+    /// Head and body of a small answer.
+    glued: Vec<u8>,
 }
 
 impl AsyncRead for WatchedStream {
@@ -441,7 +444,13 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        if bufs.iter().map(|buf| buf.len()).sum::<usize>() > GLUE_UP_TO {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        }
+        let Self { stream, glued, .. } = &mut *self;
+        glued.clear();
+        bufs.iter().for_each(|buf| glued.extend_from_slice(buf));
+        Pin::new(stream).poll_write(cx, glued)
     }
 
     fn is_write_vectored(&self) -> bool {

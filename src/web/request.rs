@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use poem::error::ReadBodyError;
 use poem::http::{StatusCode, header};
 use poem::{Body, Request};
@@ -14,6 +14,8 @@ use crate::timeout::timeout;
 
 /// A body of the platform's or of a page's. Beyond: 413.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// Most are no longer.
+const USUAL_BODY_BYTES: usize = 4 << 10;
 /// A body must arrive within this.
 const BODY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,7 +50,7 @@ pub(super) fn single<'a>(
 }
 
 /// Reads a body within its limits. It must not be compressed: its size would mean nothing.
-pub(super) async fn body(request: &Request, body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn body(request: &Request, body: Body) -> Result<Vec<u8>, Problem> {
     if request
         .headers()
         .get(header::CONTENT_ENCODING)
@@ -62,20 +64,25 @@ pub(super) async fn body(request: &Request, body: Body) -> Result<Bytes, Problem
             detail,
         ));
     }
-    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
     let reading = async {
-        match length {
-            Some(length) if length > MAX_BODY_BYTES => Err(ReadBodyError::PayloadTooLarge),
-            // hyper reads no more than that (RFC 9112, section 6.3).
-            Some(_) if !is_chunked => body.into_bytes().await,
-            // Boxed: it is large, and rare.
-            _ => Box::pin(body.into_bytes_limit(MAX_BODY_BYTES)).await,
+        let mut frames = body.into_bytes_stream();
+        let mut read = Vec::with_capacity(length.unwrap_or(0).min(USUAL_BODY_BYTES));
+        // Copied: each frame keeps a buffer of the connection's, however few bytes it holds.
+        while let Some(frame) = frames.try_next().await? {
+            if read.len() + frame.len() > MAX_BODY_BYTES {
+                return Err(ReadBodyError::PayloadTooLarge);
+            }
+            read.extend_from_slice(&frame);
         }
+        Ok(read)
     };
     match timeout(BODY_WITHIN, reading).await {
         Ok(Ok(bytes)) => Ok(bytes),

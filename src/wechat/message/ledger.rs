@@ -19,17 +19,14 @@ impl Message {
     pub(super) fn compute_ledger_key(&self, root: &Element<'_>) -> [u8; 32] {
         let mut hash = Sha256::new();
         match self.msg_id {
-            // 54 bytes where all is as usual: one block of SHA-256.
             Some(id) => {
-                hash.update([b'm']);
-                for id in [self.to.as_str(), self.from.as_str()] {
-                    hash.update([id.len() as u8]);
-                    hash.update(id);
-                }
+                put(&mut hash, "MsgId");
+                put(&mut hash, self.to.as_str());
+                put(&mut hash, self.from.as_str());
                 hash.update(id.get().to_be_bytes());
             }
             None => {
-                hash.update([b'f']);
+                put(&mut hash, "fields");
                 put_children(&mut hash, &root.children);
             }
         }
