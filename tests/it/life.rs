@@ -151,9 +151,13 @@ async fn live(mode: Mode) {
     let failed: Vec<_> = calls.iter().filter(|call| call.status != 200).collect();
     assert!(failed.is_empty(), "no caller sees an error: {failed:?}");
     let fetches = book.fetches - world.foreign;
+    let [ran_out, overslept, killed] = [End::RunsOut, End::Overslept, End::Killed]
+        .map(|end| ends.get(&end).copied().unwrap_or_default());
     eprintln!(
-        "{mode:?} mode, {} days: {fetches} fetches for {lived} tokens ({ends:?}), {} pauses, {rested} rests, \
-         {} calls of the API, {} of them refused",
+        "{} mode, {} days: {fetches} fetches for {lived} tokens (the first, {ran_out} that ran out, {overslept} \
+         overslept, {killed} killed by another program), {} pauses of an instance, {rested} rests of one, {} calls \
+         of the API, {} of them refused, none with a token known to be dead",
+        mode.name(),
         world.passed / (24 * 3_600),
         world.pauses.len(),
         book.entries.len(),
