@@ -28,9 +28,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// From a request's first byte to the end of its head, and from a connection to its first request.
+/// From a request's first byte to the end of its head, and from a connection to its first request: 5 s.
 const HEAD_WITHIN: Sweeps = Sweeps(10);
-/// Between two requests: longer than the usual 60 s of a proxy, so that the proxy closes first.
+/// Between two requests, 75 s: longer than the usual 60 s of a proxy, so that the proxy closes first.
 const IDLE_FOR: Sweeps = Sweeps(150);
 /// How often connections are looked over.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
