@@ -127,6 +127,22 @@ pub struct Conversation {
     pub kept: Vec<KeptAnswer>,
 }
 
+impl Conversation {
+    /// Of somebody who has nothing but this message, just delivered for the first time.
+    pub(super) fn of_new(key: &Digest) -> Self {
+        let waiting = Waiting {
+            key: *key,
+            message: None,
+            deliveries: 1,
+            first_seen: Duration::ZERO,
+        };
+        Self {
+            waiting: vec![waiting],
+            ..Self::default()
+        }
+    }
+}
+
 /// A message that was delivered and not handled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {

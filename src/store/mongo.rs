@@ -35,6 +35,7 @@ use super::{OPERATION_DEADLINE, Store, StoreError};
 use crate::telemetry::metrics::StoreMetrics;
 
 mod audit;
+mod clock;
 mod conversations;
 mod credentials;
 mod dead_letters;
@@ -46,6 +47,8 @@ mod sign_ins;
 mod uploads;
 mod users;
 
+use clock::ServerClock;
+use conversations::Batches;
 use error::{may_repeat, reason, store_error};
 
 /// How long [`Mongo::open`] waits for a primary before it says that there is none.
@@ -77,6 +80,8 @@ pub(super) struct Mongo {
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     metrics: StoreMetrics,
+    clock: Arc<ServerClock>,
+    batches: Arc<Batches>,
 }
 
 impl Mongo {
@@ -132,13 +137,22 @@ impl Mongo {
             client.shutdown().immediate(true).await;
             return Err(error);
         }
+        let (clock, tasks) = (Arc::<ServerClock>::default(), TaskTracker::new());
+        let batches = Batches::new(
+            database.clone(),
+            Arc::clone(&clock),
+            tasks.clone(),
+            metrics.clone(),
+        );
         Ok(Self {
             client,
             database,
             faults,
-            tasks: TaskTracker::new(),
+            tasks,
             permits: Arc::new(Semaphore::new(OPERATIONS)),
             metrics,
+            clock,
+            batches: Arc::new(batches),
         })
     }
 

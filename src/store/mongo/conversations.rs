@@ -19,6 +19,8 @@
 //! An operation that is sent twice has one effect. Random numbers (`last`, `by`, `keeper`, `sender`, and
 //! `turn`) tell it from another's; what is not counted needs none.
 //!
+//! Those of common messages, which most are, go to the server many at a time: [`batch`].
+//!
 //! `due_at` is the earliest time at which something may be overdue, `lease_until` or a `due` of `ungiven`.
 //! All that changes one of them computes it anew.
 //!
@@ -58,19 +60,23 @@ use serde::de::IgnoredAny;
 use super::expression::{binary, from_now, is_over, merge, or_empty, when};
 use super::schema::{CONVERSATIONS, has_due_at};
 use super::{Change, Mongo};
+use crate::store::watch::watch;
 use crate::store::{
-    AnswerId, Answered, ConversationStore, Delivered, Delivery, Digest, Finished, Handled,
-    KeptAnswer, Overdue, StoreError, Trigger, Turn, Window,
+    AnswerId, Answered, Conversation, ConversationStore, Delivered, Delivery, Digest, Finished,
+    Handled, KeptAnswer, Overdue, StoreError, Trigger, Turn, Window,
 };
 use crate::wechat::id::OpenId;
 
 mod answers;
 mod arrival;
+mod batch;
 mod finish;
 mod handled;
 mod record;
+mod uncommon;
 
 use arrival::Arrival;
+pub(super) use batch::Batches;
 use record::{Found, Key, Mark, note_due, take_turn};
 
 /// How often something that another instance undoes meanwhile is tried.
@@ -92,6 +98,12 @@ impl ConversationStore for Mongo {
             lease,
             mark: Mark::new(),
         };
+        if self.batches.takes(of, delivery) {
+            let claiming = async { Ok(self.batches.claim(&arrival, delivery).await) };
+            if watch(&self.metrics, "claim", claiming).await? {
+                return Ok(Delivered::Held(Conversation::of_new(&delivery.key)));
+            }
+        }
         self.arrive(&arrival, delivery).await
     }
 
@@ -173,6 +185,12 @@ impl ConversationStore for Mongo {
         turn: Turn,
         lease: Duration,
     ) -> Result<Finished, StoreError> {
+        if let Some(end) = self.batches.end_of(of, handled, turn) {
+            let ending = async { Ok(self.batches.end(end).await) };
+            if watch(&self.metrics, "end", ending).await? {
+                return Ok(Finished::Written(Vec::new()));
+            }
+        }
         let finish = finish::finish(of, handled, turn, lease);
         let found: Option<Found> = self.change("finish", CONVERSATIONS, finish).await?;
         let Some(mut found) = found else {

@@ -54,6 +54,7 @@ pub(super) fn has_due_at() -> Document {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Server {
     max_wire_version: i32,
+    pub(super) local_time: Option<DateTime>,
     /// Of a replica set.
     set_name: Option<String>,
     /// `isdbgrid` of a sharded cluster's router.

@@ -5,12 +5,12 @@
 //! platform delivers it again, takes a second step, and so does a holder who needs what others have handed
 //! in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 
 use super::handled::MOVE_AFTER;
-use super::record::{Found, Key, Mark, Moved, due_at, is_held_by, note_due, since, take_turn};
+use super::record::{Found, Key, Mark, due_at, is_held_by, note_due, take_turn};
 use crate::store::mongo::expression::{ago, from_now, is_over, literal, or_empty, when};
 use crate::store::mongo::schema::CONVERSATIONS;
 use crate::store::mongo::{Change, Mongo};
@@ -19,8 +19,8 @@ use crate::wechat::id::OpenId;
 
 /// A document lives a week at least after a message. Its end is moved once a day at most: an index has
 /// to follow.
-const LIVES: Duration = Duration::from_secs(8 * 24 * 3600);
-const LIVES_AT_LEAST: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const LIVES: Duration = Duration::from_secs(8 * 24 * 3600);
+pub(super) const LIVES_AT_LEAST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a look finds of a message that was never delivered.
 const UNKNOWN: Delivered = Delivered::Elsewhere {
@@ -48,10 +48,14 @@ impl Mongo {
         let mut looked = None;
         loop {
             let add = arrival.add(delivery, looked);
+            let asked_at = Instant::now();
             let found: Option<Found> = self.change("deliver", CONVERSATIONS, add).await?;
             let Some(mut found) = found else {
                 return Err(StoreError::Unusable("an upsert returned nothing".into()));
             };
+            self.clock.note(found.now, asked_at);
+            let uncommon = &self.batches.uncommon;
+            uncommon.note(arrival.of, found.has_more_than_a_message());
             if let Some(done) = found.done(key) {
                 if done.is_open() {
                     return self.arrive_again(arrival, Some(delivery)).await;
@@ -157,6 +161,8 @@ impl Arrival<'_> {
             "session": 1,
             "kept": 1,
             "moved": 1,
+            "ungiven": 1,
+            "remembered": 1,
         }))
     }
 
@@ -252,16 +258,10 @@ impl Arrival<'_> {
 
 /// A message that the document does not know may be a repeat of one that was moved if one was whose first
 /// delivery is not longer ago than this.
-fn doubt(delivery: &Delivery) -> Duration {
+pub(super) fn doubt(delivery: &Delivery) -> Duration {
     if delivery.may_be_old {
         REMEMBER_MESSAGES
     } else {
         MOVE_AFTER
-    }
-}
-
-impl Moved {
-    fn is_within(&self, doubt: Duration, now: DateTime) -> bool {
-        since(now, self.latest) < doubt
     }
 }

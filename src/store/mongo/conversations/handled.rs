@@ -25,7 +25,7 @@ use crate::wechat::id::OpenId;
 pub(super) const MOVE_AFTER: Duration = Duration::from_secs(600);
 /// Messages that a document remembers before any is moved, and how many more may come until it is tried
 /// again.
-const ENOUGH: i64 = 32;
+pub(super) const ENOUGH: i64 = 32;
 const STEP: i64 = 16;
 /// Messages that a document remembers before it is too many of them: then all but the youngest are moved,
 /// young as they may be.

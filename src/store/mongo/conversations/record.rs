@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use serde::Deserialize;
 
+use super::handled::{ENOUGH, MOVE_AFTER};
 use crate::store::mongo::expression::{ago, binary, from_now, is_over, or_empty};
 use crate::store::{
     AnswerId, Conversation, DELIVERIES_END, Delivered, Digest, KEEP_ANSWERS, KeptAnswer, MOST_KEPT,
@@ -303,6 +304,19 @@ impl Found {
         waiting.find(|waiting| waiting.key == key.0)
     }
 
+    /// Whether the user has something that the next message depends on, beside a message that waits.
+    pub(super) fn has_more_than_a_message(&self) -> bool {
+        let is_filled = |length: Option<usize>| length.is_some_and(|length| length > 0);
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.until > self.now)
+            || is_filled(self.kept.as_ref().map(Vec::len))
+            || is_filled(self.ungiven.as_ref().map(Vec::len))
+            || self
+                .moved
+                .is_some_and(|moved| moved.is_within(MOVE_AFTER, self.now))
+            || self.remembered.is_some_and(|count| count >= ENOUGH)
+    }
+
     /// How many wait.
     pub(super) fn count_waiting(&self) -> usize {
         self.waiting.as_ref().map_or(0, Vec::len)
@@ -380,6 +394,13 @@ impl Found {
             })
         };
         Trigger::ALL.into_iter().filter_map(window).collect()
+    }
+}
+
+impl Moved {
+    /// Whether a message may be a repeat of one that was moved, if it may have been delivered that long ago.
+    pub(super) fn is_within(&self, doubt: Duration, now: DateTime) -> bool {
+        since(now, self.latest) < doubt
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::super::millis;
 use crate::store::{
-    Conversation, Delivery, Digest, Handled, REMEMBER_MESSAGES, SessionChange, Turn, Waiting,
+    Conversation, Delivery, Digest, Handled, REMEMBER_MESSAGES, SessionChange, Turn,
 };
 use crate::wechat::id::OpenId;
 
@@ -255,16 +255,7 @@ impl Journal {
         };
         state.claims.insert(person, claimed);
         drop(state);
-        Fast::Held(Conversation {
-            waiting: vec![Waiting {
-                key: delivery.key,
-                message: None,
-                deliveries: 1,
-                first_seen: Duration::ZERO,
-            }],
-            session: None,
-            kept: Vec::new(),
-        })
+        Fast::Held(Conversation::of_new(&delivery.key))
     }
 
     /// Takes the end of a common message. `None` where the tables decide; else whether the writer's thread

@@ -501,6 +501,11 @@ struct Lossy {
 
 impl Lossy {
     async fn to(place: &Place) -> Self {
+        Self::losing(b"findAndModify", true, place).await
+    }
+
+    /// Only answers to commands in which this stands get lost. The connection breaks, or goes silent.
+    async fn losing(command: &'static [u8], breaks: bool, place: &Place) -> Self {
         let (host, database) = place.url["mongodb://".len()..].split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("mongodb://{}/{database}", listener.local_addr().unwrap());
@@ -510,7 +515,7 @@ impl Lossy {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = TcpStream::connect(&host).await.unwrap();
-                tokio::spawn(pass(client, server, armed.clone()));
+                tokio::spawn(pass(client, server, command, breaks, armed.clone()));
             }
         });
         Self { url, loses }
@@ -531,7 +536,13 @@ impl Lossy {
 }
 
 /// Passes on what either side says, until the answer to a write is to be lost.
-async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicU32>) {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    command: &[u8],
+    breaks: bool,
+    loses: Arc<AtomicU32>,
+) {
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut is_lost = false;
     loop {
@@ -539,7 +550,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicU32
             read = client.read(&mut asked) => {
                 let Ok(1..) = read else { return };
                 let asked = &asked[..read.unwrap()];
-                let is_write = asked.windows(13).any(|part| part == b"findAndModify");
+                let is_write = asked.windows(command.len()).any(|part| part == command);
                 let one_less = |left: u32| left.checked_sub(u32::from(is_write));
                 let left = loses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
                 is_lost |= is_write && left == Ok(1);
@@ -547,8 +558,11 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicU32
             }
             read = server.read(&mut answered) => {
                 let Ok(1..) = read else { return };
-                if is_lost {
+                if is_lost && breaks {
                     return;
+                }
+                if is_lost {
+                    return std::future::pending().await;
                 }
                 client.write_all(&answered[..read.unwrap()]).await.unwrap();
             }
@@ -633,4 +647,213 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
 /// Another turn of the same instance.
 fn another_of(holder: &Holder) -> Holder {
     Holder::new(&holder.store)
+}
+
+/// The server's time is known then, so that common messages go together.
+async fn knowing_the_time(store: &Arc<dyn Store>) {
+    let somebody = format!("oSomebody{}", rand::random::<u32>());
+    Holder::of(&somebody, store).handle(&handled(1)).await;
+}
+
+/// As a delivery that is no common message: the same document, by an operation of its own.
+fn apart(n: u8) -> Delivery {
+    Delivery {
+        is_handled: true,
+        ..message(n)
+    }
+}
+
+/// What stands in a document, less what differs by chance.
+fn shape(of: &Document) -> Document {
+    fn outline(value: &Bson) -> Bson {
+        match value {
+            Bson::DateTime(_) => "a date".into(),
+            Bson::Int64(mark) if !(0..1_000).contains(mark) => "a mark".into(),
+            Bson::Binary(binary) if binary.bytes.len() == 16 => "a turn".into(),
+            Bson::Document(document) => shape(document).into(),
+            Bson::Array(array) => array.iter().map(outline).collect::<Vec<_>>().into(),
+            other => other.clone(),
+        }
+    }
+    let mut fields: Vec<_> = of.iter().filter(|(name, _)| *name != "_id").collect();
+    fields.sort_by_key(|(name, _)| *name);
+    let outlined = |(name, value): (&String, &Bson)| (name.clone(), outline(value));
+    fields.into_iter().map(outlined).collect()
+}
+
+#[tokio::test]
+async fn a_common_message_makes_the_same_document_as_any_other() {
+    let behind = Behind::new().await;
+    let (store, count) = counted(&behind.place).await;
+    knowing_the_time(&store).await;
+    let (quick, slow) = (Holder::of("oQuick", &store), Holder::of("oSlow", &store));
+    for n in 1..=2 {
+        let (claims, others) = (count("claim"), count("deliver"));
+        let found = hold(quick.deliver(n).await);
+        assert_eq!((count("claim"), count("deliver")), (claims + 1, others));
+        assert_eq!(found, hold(slow.deliver_for(&apart(n), LONG).await));
+        assert_eq!((count("claim"), count("deliver")), (claims + 1, others + 1));
+        let [one, other] = [&quick, &slow].map(|holder| behind.conversation(holder));
+        assert_eq!(shape(&one.await), shape(&other.await));
+
+        let (ends, others) = (count("end"), count("finish"));
+        assert_eq!(quick.finish(&handled(n)).await, Finished::Written(vec![]));
+        assert_eq!((count("end"), count("finish")), (ends + 1, others));
+        assert_eq!(slow.finish(&handled(n)).await, Finished::Written(vec![]));
+        assert_eq!((count("end"), count("finish")), (ends + 1, others + 1));
+        let [one, other] = [&quick, &slow].map(|holder| behind.conversation(holder));
+        assert_eq!(shape(&one.await), shape(&other.await));
+        assert_eq!(quick.deliver(n).await, Delivered::Done(reply(n)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_more_than_a_message_is_tried_once() {
+    let behind = Behind::new().await;
+    let session = Handled {
+        session: SessionChange::Set(b"session".to_vec(), LONG),
+        ..handled(1)
+    };
+    for had in [session, handled_keeping(1, &["kept"]), not_given(1)] {
+        let (store, count) = counted(&behind.place).await;
+        knowing_the_time(&store).await;
+        let user = format!("oUser{}", rand::random::<u32>());
+        // At another instance; this one learns of it by trying.
+        Holder::of(&user, &behind.place.open().await)
+            .handle(&had)
+            .await;
+        let holder = Holder::of(&user, &store);
+        for (n, tries) in [(2, 1), (3, 0)] {
+            let (claims, others) = (count("claim"), count("deliver"));
+            let found = hold(holder.deliver(n).await);
+            assert_eq!(
+                found.session.is_some(),
+                had.session != SessionChange::Unchanged
+            );
+            assert_eq!(replies(&found.kept).len(), had.kept.len());
+            assert_eq!(
+                (count("claim"), count("deliver")),
+                (claims + tries, others + 1)
+            );
+            written(holder.finish(&handled(n)).await);
+        }
+    }
+    // He who has nothing any more is common again.
+    let (store, count) = counted(&behind.place).await;
+    knowing_the_time(&store).await;
+    let alice = Holder::new(&store);
+    alice.handle(&not_given(1)).await;
+    alice.mark_given(1, true).await;
+    for (n, tries) in [(2, 0), (3, 1)] {
+        let claims = count("claim");
+        alice.handle(&handled(n)).await;
+        assert_eq!(count("claim"), claims + tries);
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_is_held_once_each_and_goes_together() {
+    let behind = Behind::on(mongod::replica_set).await;
+    let (one, count) = counted(&behind.place).await;
+    let stores = [one, behind.place.open().await];
+    for store in &stores {
+        knowing_the_time(store).await;
+    }
+    const CROWD: usize = 200;
+    let users: Vec<[Holder; 2]> = (0..CROWD)
+        .map(|n| {
+            stores
+                .each_ref()
+                .map(|store| Holder::of(&format!("oFan{n}"), store))
+        })
+        .collect();
+    let at_once = users.iter().flatten().map(|holder| holder.deliver(1));
+    let delivered = join_all(at_once).await;
+    let mut held = Vec::new();
+    for (holders, delivered) in users.iter().zip(delivered.chunks(2)) {
+        let is_held = |delivered: &Delivered| matches!(delivered, Delivered::Held(_));
+        let [first, second] = [0, 1].map(|n| is_held(&delivered[n]));
+        assert!(first != second, "{delivered:?}");
+        let (holder, other) = if first { (0, 1) } else { (1, 0) };
+        assert_eq!(elsewhere(delivered[other].clone()), 2);
+        held.push(&holders[holder]);
+    }
+    let message = handled(1);
+    let finished = join_all(held.iter().map(|holder| holder.finish(&message))).await;
+    assert!(
+        finished
+            .iter()
+            .all(|finished| *finished == Finished::Written(vec![]))
+    );
+    for delivered in join_all(users.iter().flatten().map(|holder| holder.deliver(1))).await {
+        assert_eq!(delivered, Delivered::Done(reply(1)));
+    }
+    assert!(count("batch") < CROWD as u64 / 4, "{}", count("batch"));
+}
+
+#[tokio::test]
+async fn a_claim_and_an_end_whose_answer_is_lost_have_one_effect() {
+    let place = Place::mongodb(mongod::standalone).await;
+    let lossy = Lossy::losing(b"\x02update\0", true, &place).await;
+    let store = open(&lossy.url).await.unwrap();
+    let alice = Holder::new(&store);
+    knowing_the_time(&store).await;
+    let found = hold(lossy.once(alice.deliver(1)).await);
+    assert_eq!((found.waiting.len(), found.waiting[0].deliveries), (1, 1));
+    let elsewhere = Holder::new(&place.open().await);
+    assert!(!matches!(elsewhere.deliver(1).await, Delivered::Held(_)));
+    assert_eq!(alice.finish(&handled(1)).await, Finished::Written(vec![]));
+
+    // What was lost told nothing of the time either.
+    knowing_the_time(&store).await;
+    hold(alice.deliver(2).await);
+    let finished = lossy.once(alice.finish(&handled(2))).await;
+    assert_eq!(finished, Finished::Written(vec![]));
+    for n in [1, 2] {
+        assert_eq!(elsewhere.deliver(n).await, Delivered::Done(reply(n)));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_others_touched_is_ended_all_the_same() {
+    let place = Place::mongodb(mongod::standalone).await;
+    let stores = place.open_twice().await;
+    let [alice, another] = stores.each_ref().map(Holder::new);
+    knowing_the_time(&stores[0]).await;
+    hold(alice.deliver(1).await);
+    assert_eq!(elsewhere(another.deliver(1).await), 2);
+    assert_eq!(elsewhere(another.deliver(2).await), 1);
+    let next = written(alice.finish(&handled(1)).await);
+    assert_eq!(numbers(&next), [2]);
+    assert_eq!(another.deliver(1).await, Delivered::Done(reply(1)));
+
+    // Its lease ran out: who took it over ends it.
+    let bob = Holder::of("oBob", &stores[0]);
+    hold(bob.deliver_for(&message(1), SHORT).await);
+    tokio::time::sleep(SHORT * 2).await;
+    let next = Holder::of("oBob", &stores[1]);
+    hold(next.deliver(1).await);
+    assert_eq!(bob.finish(&handled(1)).await, Finished::Lost);
+    assert_eq!(next.finish(&handled(1)).await, Finished::Written(vec![]));
+}
+
+#[tokio::test]
+async fn a_silent_connection_holds_up_nobody_for_long() {
+    let place = Place::mongodb(mongod::standalone).await;
+    let lossy = Lossy::losing(b"\x02update\0", false, &place).await;
+    let store = open(&lossy.url).await.unwrap();
+    knowing_the_time(&store).await;
+    let (alice, bob) = (Holder::new(&store), Holder::of("oBob", &store));
+    let after = |pause: Duration, holder: Holder| async move {
+        tokio::time::sleep(pause).await;
+        let began = Instant::now();
+        hold(holder.deliver(1).await);
+        began.elapsed()
+    };
+    let (hers, his) = lossy
+        .once(async { tokio::join!(after(Duration::ZERO, alice), after(SHORT, bob)) })
+        .await;
+    // The ledger waits for 1.2 s.
+    assert!(hers < Duration::from_secs(1), "{hers:?}");
+    assert!(his < Duration::from_millis(500), "{his:?}");
 }

@@ -1,0 +1,424 @@
+//! The common message: one that finds nothing else of its user's under way, and whose handling ends with a
+//! plain reply that a delivery carries.
+//!
+//! An operation of its own costs the server five times what a statement among many does: a command to read,
+//! a plan, and a wait for the journal and a majority. So the *claim* and the *end* of a common message are
+//! statements of one `update`, with those of other users. While one command is on its way the next
+//! gathers, so nothing waits that need not.
+//!
+//! The filter of a statement says all that has to hold, and its change is of plain values. Each is an
+//! upsert: where its filter does not hold, the server tries to insert another document under the `_id`, and
+//! names the statement in its errors. All others took effect.
+//!
+//! Whatever is not known to have taken effect is done by an operation of its own, which has one effect
+//! however often it is said, and by whichever of both. So nothing is decided here that is not decided there:
+//! this is the quick way to the same document. Whoever is known to have more than a message is [`Uncommon`],
+//! and spared the try.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mongodb::Database;
+use mongodb::bson::{self, Bson, DateTime, Document, doc};
+use mongodb::error::Error;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::arrival::{Arrival, LIVES, LIVES_AT_LEAST, doubt};
+use super::handled::ENOUGH;
+use super::record::{Key, Mark};
+use super::uncommon::Uncommon;
+use crate::store::mongo::clock::ServerClock;
+use crate::store::mongo::error::reason;
+use crate::store::mongo::expression::binary;
+use crate::store::mongo::schema::{CONVERSATIONS, hello};
+use crate::store::{Delivery, Digest, Handled, KEEP_ANSWERS, SessionChange, Trigger, Turn};
+use crate::telemetry::metrics::StoreMetrics;
+use crate::timeout::timeout;
+use crate::wechat::id::OpenId;
+
+/// Statements in one command, and the bytes of the messages and replies in them: a command is a document,
+/// and has 16 MiB at most.
+const MOST_STATEMENTS: usize = 500;
+const MOST_BYTES: usize = 8 << 20;
+/// Statements that wait for the next command. More go their own way, where it is known what is too many.
+const MOST_GATHERED: usize = 4_096;
+/// Claims of which it is remembered how they were made. Without that an end goes its own way.
+const MOST_CLAIMED: usize = 20_000;
+/// A command that takes longer is no longer waited for with the next one: its connection may be dead.
+const ALONE_FOR: Duration = Duration::from_millis(250);
+/// Who waits longer goes his own way. It leaves him time for that.
+const KNOWN_WITHIN: Duration = Duration::from_millis(600);
+/// A majority takes it within this time, or it is not known whether it took effect.
+const MAJORITY_WITHIN: Duration = Duration::from_secs(5);
+
+/// What one instance sends together.
+pub(in crate::store::mongo) struct Batches {
+    database: Database,
+    clock: Arc<ServerClock>,
+    tasks: TaskTracker,
+    metrics: StoreMetrics,
+    gathered: Mutex<Gathered>,
+    claimed: Mutex<HashMap<Digest, Claimed>>,
+    pub(super) uncommon: Uncommon,
+}
+
+#[derive(Default)]
+struct Gathered {
+    entries: Vec<Entry>,
+    /// A task sends what gathers.
+    is_sent: bool,
+}
+
+/// A statement, and who waits for it to take effect. He is told the time that it was given.
+struct Entry {
+    statement: Statement,
+    taken: oneshot::Sender<DateTime>,
+}
+
+enum Statement {
+    Claim(Claim),
+    End(End),
+}
+
+/// A message that is new, of a user who has nothing else.
+struct Claim {
+    of: OpenId,
+    key: Key,
+    turn: Turn,
+    mark: Mark,
+    lease: Duration,
+    doubt: Duration,
+    message: Arc<str>,
+    opens: Option<Trigger>,
+}
+
+/// The plain reply to one.
+pub(super) struct End {
+    of: OpenId,
+    key: Key,
+    claimed: Claimed,
+    reply: Vec<u8>,
+}
+
+/// How a message was claimed.
+#[derive(Clone, Copy)]
+struct Claimed {
+    turn: Turn,
+    mark: Mark,
+    at: DateTime,
+}
+
+impl Batches {
+    pub(in crate::store::mongo) fn new(
+        database: Database,
+        clock: Arc<ServerClock>,
+        tasks: TaskTracker,
+        metrics: StoreMetrics,
+    ) -> Self {
+        Self {
+            database,
+            clock,
+            tasks,
+            metrics,
+            gathered: Mutex::default(),
+            claimed: Mutex::default(),
+            uncommon: Uncommon::new(),
+        }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claimed(&self) -> MutexGuard<'_, HashMap<Digest, Claimed>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is worth trying to claim a message.
+    pub(super) fn takes(&self, of: &OpenId, delivery: &Delivery) -> bool {
+        !delivery.is_farewell
+            && !delivery.is_handled
+            && !self.uncommon.holds(of)
+            && self.clock.now().is_some()
+    }
+
+    /// Claims a message. Returns whether that is known to have taken effect: then the message is all that
+    /// the user has.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        arrival: &Arrival<'_>,
+        delivery: &Delivery,
+    ) -> bool {
+        let (turn, mark) = (arrival.turn, arrival.mark);
+        let claim = Claim {
+            of: arrival.of.clone(),
+            key: arrival.key.clone(),
+            turn,
+            mark,
+            lease: arrival.lease,
+            doubt: doubt(delivery),
+            message: Arc::clone(&delivery.message),
+            opens: delivery.opens,
+        };
+        let Some(at) = self.gather(Statement::Claim(claim)).await else {
+            return false;
+        };
+        let mut claimed = self.claimed();
+        if claimed.len() >= MOST_CLAIMED {
+            claimed.clear();
+        }
+        claimed.insert(delivery.key, Claimed { turn, mark, at });
+        true
+    }
+
+    /// The end of a message that was claimed here, if it is a plain one.
+    pub(super) fn end_of(&self, of: &OpenId, handled: &Handled, turn: Turn) -> Option<End> {
+        let claimed = self.claimed().remove(&handled.key)?;
+        let reply = handled.reply.clone()?;
+        let is_plain = handled.given
+            && handled.taken.is_empty()
+            && handled.kept.is_empty()
+            && handled.session == SessionChange::Unchanged;
+        if !is_plain {
+            self.uncommon.note(of, true);
+        }
+        (is_plain && claimed.turn == turn).then(|| End {
+            of: of.clone(),
+            key: Key::of(&handled.key),
+            claimed,
+            reply,
+        })
+    }
+
+    /// Ends a message. Returns whether that is known to have taken effect: then nothing of the user's waits.
+    pub(super) async fn end(self: &Arc<Self>, end: End) -> bool {
+        self.gather(Statement::End(end)).await.is_some()
+    }
+
+    /// Sends a statement with others. Returns the time that it was given, if it is known to have taken effect.
+    async fn gather(self: &Arc<Self>, statement: Statement) -> Option<DateTime> {
+        let (taken, is_taken) = oneshot::channel();
+        let begin = {
+            let mut gathered = self.gathered();
+            if gathered.entries.len() >= MOST_GATHERED || self.tasks.is_closed() {
+                return None;
+            }
+            gathered.entries.push(Entry { statement, taken });
+            !mem::replace(&mut gathered.is_sent, true)
+        };
+        if begin {
+            self.tasks.spawn(Arc::clone(self).send_all());
+        }
+        match timeout(KNOWN_WITHIN, is_taken).await {
+            Ok(known) => known.ok(),
+            Err(_) => {
+                self.clock.forget();
+                None
+            }
+        }
+    }
+
+    async fn send_all(self: Arc<Self>) {
+        while let Some(entries) = self.next() {
+            if self.clock.is_to_be_asked() {
+                self.tasks.spawn(Arc::clone(&self).ask_for_the_time());
+            }
+            // In a task of its own: it is not dropped half-way, and its panic is not the end of this one.
+            let sending = self.tasks.spawn(Arc::clone(&self).send(entries));
+            let _ = timeout(ALONE_FOR, sending).await;
+        }
+    }
+
+    /// What is to be sent next. With none, sending has ended.
+    fn next(&self) -> Option<Vec<Entry>> {
+        let mut gathered = self.gathered();
+        // Who no longer waits has gone another way.
+        gathered.entries.retain(|entry| !entry.taken.is_closed());
+        let mut bytes = 0;
+        let fitting = gathered.entries.iter().take_while(|entry| {
+            bytes += entry.statement.bytes();
+            bytes <= MOST_BYTES
+        });
+        let count = fitting.take(MOST_STATEMENTS).count();
+        gathered.is_sent = count > 0;
+        (count > 0).then(|| gathered.entries.drain(..count).collect())
+    }
+
+    async fn send(self: Arc<Self>, mut entries: Vec<Entry>) {
+        let Some(now) = self.clock.now() else {
+            return;
+        };
+        // What ends comes first, so that the user's next message finds it ended.
+        entries.sort_by_key(|entry| matches!(entry.statement, Statement::Claim(_)));
+        let updates = entries.iter().map(|entry| entry.statement.update(now));
+        let updates: Vec<Document> = updates.collect();
+        let command = doc! {
+            "update": CONVERSATIONS,
+            "updates": updates,
+            "ordered": false,
+            "writeConcern": {
+                "w": "majority",
+                "wtimeout": i64::try_from(MAJORITY_WITHIN.as_millis()).unwrap_or(i64::MAX),
+            },
+        };
+        let began = Instant::now();
+        let answer = self.database.run_command(command).await;
+        let outcome = match answer.and_then(|answer| Ok(bson::deserialize_from_document(answer)?)) {
+            Ok(Updated {
+                write_concern_error: Some(_),
+                ..
+            }) => "timeout",
+            Ok(updated) => {
+                updated.tell(entries, now);
+                "ok"
+            }
+            Err(error) => {
+                tracing::debug!(error = reason(&error), "a batch of messages was not taken");
+                "unavailable"
+            }
+        };
+        if outcome != "ok" {
+            self.clock.forget();
+        }
+        self.metrics.observe("batch", outcome, began.elapsed());
+    }
+
+    async fn ask_for_the_time(self: Arc<Self>) {
+        let asked_at = Instant::now();
+        let answer: Result<_, Error> = hello(self.database.clone()).await;
+        if let Some(now) = answer.ok().and_then(|server| server.local_time) {
+            self.clock.note(now, asked_at);
+        }
+    }
+}
+
+/// The server's answer to a command.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Updated {
+    #[serde(default)]
+    write_errors: Vec<Refused>,
+    write_concern_error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    index: usize,
+}
+
+impl Updated {
+    /// Tells those whose statement took effect.
+    fn tell(self, entries: Vec<Entry>, now: DateTime) {
+        let refused: HashSet<usize> = self.write_errors.iter().map(|error| error.index).collect();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if !refused.contains(&index) {
+                // He may have gone.
+                let _ = entry.taken.send(now);
+            }
+        }
+    }
+}
+
+impl Statement {
+    /// Of what in it may be large.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Claim(claim) => claim.message.len(),
+            Self::End(end) => end.reply.len(),
+        }
+    }
+
+    fn update(&self, now: DateTime) -> Document {
+        match self {
+            Self::Claim(claim) => claim.update(now),
+            Self::End(end) => end.update(),
+        }
+    }
+}
+
+impl Claim {
+    fn update(&self, now: DateTime) -> Document {
+        let until = later(now, self.lease);
+        let waiting = doc! {
+            "key": &self.key,
+            "seen": { "first": now, "deliveries": 1_i64, "last": self.mark },
+            "message": &*self.message,
+        };
+        let mut set = doc! {
+            "turn": binary(self.turn.0),
+            "lease_until": until,
+            "due_at": until,
+            "waiting": [waiting],
+        };
+        if let Some(trigger) = self.opens {
+            let window = doc! { "at": now, "sent": 0_i64 };
+            set.insert(format!("windows.{}", trigger.name()), window);
+            set.insert("left", false);
+        }
+        let nothing_after = |time: DateTime| doc! { "$not": { "$gt": time } };
+        let has_nothing_else = doc! {
+            "_id": self.of.as_str(),
+            "turn": Bson::Null,
+            "waiting.0": { "$exists": false },
+            "ungiven.0": { "$exists": false },
+            self.key.entry_path(): { "$exists": false },
+            "session.until": nothing_after(now),
+            "kept.at": nothing_after(earlier(now, KEEP_ANSWERS)),
+            "moved.latest": nothing_after(earlier(now, self.doubt)),
+            "remembered": { "$not": { "$gte": ENOUGH } },
+            "expires_at": { "$gt": later(now, LIVES_AT_LEAST) },
+        };
+        doc! {
+            "q": has_nothing_else,
+            "u": { "$set": set, "$setOnInsert": { "expires_at": later(now, LIVES) } },
+            "upsert": true,
+        }
+    }
+}
+
+impl End {
+    /// As long as it is the only one, was delivered once, and nobody else has touched it.
+    fn update(&self) -> Document {
+        let Claimed { turn, mark, at } = self.claimed;
+        let is_untouched = doc! {
+            "_id": self.of.as_str(),
+            "turn": binary(turn.0),
+            "waiting": { "$size": 1 },
+            "waiting.key": &self.key,
+            "waiting.seen.last": mark,
+            "ungiven.0": { "$exists": false },
+        };
+        let done = doc! {
+            "seen": { "first": at, "deliveries": 1_i64, "last": mark },
+            "turn": binary(turn.0),
+            "reply": binary(self.reply.as_slice()),
+        };
+        let change = doc! {
+            "$set": {
+                "turn": Bson::Null,
+                "lease_until": Bson::Null,
+                "due_at": Bson::Null,
+                "waiting": Vec::<Bson>::new(),
+                self.key.entry_path(): done,
+            },
+            "$inc": { "remembered": 1_i64 },
+            "$setOnInsert": { "expires_at": later(at, LIVES) },
+        };
+        doc! { "q": is_untouched, "u": change, "upsert": true }
+    }
+}
+
+fn later(now: DateTime, duration: Duration) -> DateTime {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    DateTime::from_millis(now.timestamp_millis().saturating_add(millis))
+}
+
+fn earlier(now: DateTime, duration: Duration) -> DateTime {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    DateTime::from_millis(now.timestamp_millis().saturating_sub(millis))
+}
