@@ -5,16 +5,17 @@
 //! the shard key, and nothing but `_id` is unique. (Lists go by other indexes, and so does the deletion of
 //! a user's sessions.)
 //!
-//! Leases and expiries are decided by the server in one round trip, by update pipelines over `$$NOW`;
+//! Leases and expiries are decided by the server in one round trip, by update pipelines over `$$NOW`
+//! (where that is not to be had, [`clock`] says what is);
 //! what remains of a life is computed there too, in projections. Reads are from the primary, at majority,
 //! so nothing that was read is rolled back.
 //!
-//! The driver's futures must not be dropped half-way, so each operation runs in a task of its own, which
+//! The driver's futures must not be dropped half-way, so each command runs in a task of its own, which
 //! [`close`](Store::close) awaits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
@@ -80,7 +81,6 @@ pub(super) struct Mongo {
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     metrics: StoreMetrics,
-    clock: Arc<ServerClock>,
     batches: Arc<Batches>,
 }
 
@@ -110,7 +110,9 @@ impl Mongo {
                 .build(),
         );
 
+        let clock = ServerClock::default();
         let setting_up = async {
+            let asked_at = Instant::now();
             let hello = tokio::spawn(schema::hello(database.clone()));
             let server = tokio::time::timeout(OPEN_DEADLINE, hello)
                 .await
@@ -122,6 +124,9 @@ impl Mongo {
                 })?
                 .map_err(|error| store_error(&error, &faults))?;
             server.check_version()?;
+            if let Some(now) = server.local_time {
+                clock.note(now, asked_at, Instant::now());
+            }
             let making = tokio::spawn(schema::make(database.clone(), server));
             tokio::time::timeout(SCHEMA_DEADLINE, making)
                 .await
@@ -137,13 +142,8 @@ impl Mongo {
             client.shutdown().immediate(true).await;
             return Err(error);
         }
-        let (clock, tasks) = (Arc::<ServerClock>::default(), TaskTracker::new());
-        let batches = Batches::new(
-            database.clone(),
-            Arc::clone(&clock),
-            tasks.clone(),
-            metrics.clone(),
-        );
+        let tasks = TaskTracker::new();
+        let batches = Batches::new(database.clone(), clock, tasks.clone(), metrics.clone());
         Ok(Self {
             client,
             database,
@@ -151,7 +151,6 @@ impl Mongo {
             tasks,
             permits: Arc::new(Semaphore::new(OPERATIONS)),
             metrics,
-            clock,
             batches: Arc::new(batches),
         })
     }

@@ -1,8 +1,9 @@
-//! The server's time, for operations that can't ask for it.
+//! The server's time, for filters.
 //!
-//! `$$NOW` is known to expressions alone, which cost the server far more than plain values. So what it said
-//! a moment ago is remembered, and counted on by the monotonic clock. A time that is told is at or after the
-//! server's own, by no more than a round trip ([`CLOSE`]).
+//! In the filter of an upsert `$$NOW` is not known. So what the server said its time is, is remembered, and
+//! counted on by the monotonic clock. What is told is at most [`CLOSE`] ahead of the server's time, give or
+//! take what the clocks of servers differ that took over from each other. It may be behind, after the
+//! machine has slept: filters have to be such that this makes them hold less often.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant};
 use mongodb::bson::DateTime;
 
 /// An answer that took longer tells too little.
-const CLOSE: Duration = Duration::from_millis(50);
-/// What was said longer ago is not counted on: another server may be the primary by now, and clocks drift.
-const GOOD_FOR: Duration = Duration::from_secs(3);
+const CLOSE: Duration = Duration::from_millis(500);
+/// What was said longer ago is not counted on.
+const GOOD_FOR: Duration = Duration::from_secs(300);
 /// After this long it is worth asking again.
-const AGING_AFTER: Duration = Duration::from_secs(1);
+const AGING_AFTER: Duration = Duration::from_secs(60);
+/// Who got no answer asks again.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of the server's time.
 #[derive(Default)]
@@ -37,37 +40,36 @@ impl ServerClock {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what the server said its time is, in the answer to what was `asked_at`.
-    pub(super) fn note(&self, now: DateTime, asked_at: Instant) {
-        if asked_at.elapsed() <= CLOSE {
+    /// Notes what the server said its time is, in an answer that came `at` to what was `asked_at`.
+    pub(super) fn note(&self, now: DateTime, asked_at: Instant, at: Instant) {
+        if at.duration_since(asked_at) <= CLOSE {
             let millis = now.timestamp_millis();
             self.lock().said = Some(Said { millis, asked_at });
         }
     }
 
-    /// What was said is not to be counted on: an operation failed, and others may have taken over.
-    pub(super) fn forget(&self) {
-        self.lock().said = None;
-    }
-
     /// The server's time, if it is known.
-    pub(super) fn now(&self) -> Option<DateTime> {
+    pub(super) fn now(&self, at: Instant) -> Option<DateTime> {
         let said = self.lock().said?;
-        let since = said.asked_at.elapsed();
+        let since = at.duration_since(said.asked_at);
         let millis = i64::try_from(since.as_millis()).ok()?;
         (since < GOOD_FOR).then(|| DateTime::from_millis(said.millis.saturating_add(millis)))
     }
 
-    /// Whether the caller is to ask the server for its time: true for one caller in a second.
-    pub(super) fn is_to_be_asked(&self) -> bool {
+    /// Whether the caller is to ask the server for its time.
+    pub(super) fn is_to_be_asked(&self, at: Instant) -> bool {
         let mut state = self.lock();
-        let is_recent = |at: Instant| at.elapsed() < AGING_AFTER;
-        if state.said.is_some_and(|said| is_recent(said.asked_at))
-            || state.asked_at.is_some_and(is_recent)
+        let is_within = |then: Instant, limit| at.duration_since(then) < limit;
+        if state
+            .said
+            .is_some_and(|said| is_within(said.asked_at, AGING_AFTER))
+            || state
+                .asked_at
+                .is_some_and(|asked_at| is_within(asked_at, ASK_EVERY))
         {
             return false;
         }
-        state.asked_at = Some(Instant::now());
+        state.asked_at = Some(at);
         true
     }
 }
@@ -76,42 +78,39 @@ impl ServerClock {
 mod tests {
     use super::*;
 
-    fn ago(duration: Duration) -> Instant {
-        Instant::now().checked_sub(duration).unwrap()
+    const SAID: DateTime = DateTime::from_millis(1_000_000);
+
+    #[test]
+    fn the_time_goes_on_from_what_was_said_until_that_is_too_old() {
+        let (clock, began) = (ServerClock::default(), Instant::now());
+        assert_eq!(clock.now(began), None);
+        clock.note(SAID, began, began + CLOSE);
+        for (after, now) in [
+            (0, Some(1_000_000)),
+            (250, Some(1_000_250)),
+            (300_000, None),
+        ] {
+            let known = clock.now(began + Duration::from_millis(after));
+            assert_eq!(known, now.map(DateTime::from_millis), "{after}");
+        }
     }
 
     #[test]
-    fn the_time_goes_on_from_what_was_said() {
-        let clock = ServerClock::default();
-        assert_eq!(clock.now(), None);
-        clock.note(DateTime::from_millis(1_000_000), Instant::now());
-        let now = clock.now().unwrap().timestamp_millis();
-        assert!((1_000_000..1_000_500).contains(&now), "{now}");
-        clock.forget();
-        assert_eq!(clock.now(), None);
+    fn a_late_answer_tells_nothing() {
+        let (clock, began) = (ServerClock::default(), Instant::now());
+        clock.note(SAID, began, began + CLOSE + Duration::from_millis(1));
+        assert_eq!(clock.now(began), None);
     }
 
     #[test]
-    fn a_late_answer_and_an_old_one_tell_nothing() {
-        let clock = ServerClock::default();
-        clock.note(DateTime::from_millis(1), ago(CLOSE * 2));
-        assert_eq!(clock.now(), None);
-        clock.lock().said = Some(Said {
-            millis: 1,
-            asked_at: ago(GOOD_FOR),
-        });
-        assert_eq!(clock.now(), None);
-    }
-
-    #[test]
-    fn one_caller_asks_when_what_was_said_ages() {
-        let clock = ServerClock::default();
-        assert!(clock.is_to_be_asked());
-        assert!(!clock.is_to_be_asked(), "another asks");
-        clock.lock().asked_at = Some(ago(AGING_AFTER));
-        assert!(clock.is_to_be_asked(), "he got no answer");
-        clock.lock().asked_at = Some(ago(AGING_AFTER));
-        clock.note(DateTime::from_millis(1), Instant::now());
-        assert!(!clock.is_to_be_asked());
+    fn one_caller_asks_until_there_is_an_answer_and_again_when_it_ages() {
+        let (clock, began) = (ServerClock::default(), Instant::now());
+        assert!(clock.is_to_be_asked(began));
+        assert!(!clock.is_to_be_asked(began), "another asks");
+        let later = began + ASK_EVERY;
+        assert!(clock.is_to_be_asked(later), "he got no answer");
+        clock.note(SAID, later, later);
+        assert!(!clock.is_to_be_asked(later + AGING_AFTER / 2));
+        assert!(clock.is_to_be_asked(later + AGING_AFTER));
     }
 }

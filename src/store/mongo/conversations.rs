@@ -60,7 +60,6 @@ use serde::de::IgnoredAny;
 use super::expression::{binary, from_now, is_over, merge, or_empty, when};
 use super::schema::{CONVERSATIONS, has_due_at};
 use super::{Change, Mongo};
-use crate::store::watch::watch;
 use crate::store::{
     AnswerId, Answered, Conversation, ConversationStore, Delivered, Delivery, Digest, Finished,
     Handled, KeptAnswer, Overdue, StoreError, Trigger, Turn, Window,
@@ -98,11 +97,8 @@ impl ConversationStore for Mongo {
             lease,
             mark: Mark::new(),
         };
-        if self.batches.takes(of, delivery) {
-            let claiming = async { Ok(self.batches.claim(&arrival, delivery).await) };
-            if watch(&self.metrics, "claim", claiming).await? {
-                return Ok(Delivered::Held(Conversation::of_new(&delivery.key)));
-            }
+        if self.batches.takes(of, delivery) && self.batches.claim(&arrival, delivery).await {
+            return Ok(Delivered::Held(Conversation::of_new(&delivery.key)));
         }
         self.arrive(&arrival, delivery).await
     }
@@ -185,11 +181,10 @@ impl ConversationStore for Mongo {
         turn: Turn,
         lease: Duration,
     ) -> Result<Finished, StoreError> {
-        if let Some(end) = self.batches.end_of(of, handled, turn) {
-            let ending = async { Ok(self.batches.end(end).await) };
-            if watch(&self.metrics, "end", ending).await? {
-                return Ok(Finished::Written(Vec::new()));
-            }
+        if let Some(end) = self.batches.end_of(of, handled, turn)
+            && self.batches.end(end).await
+        {
+            return Ok(Finished::Written(Vec::new()));
         }
         let finish = finish::finish(of, handled, turn, lease);
         let found: Option<Found> = self.change("finish", CONVERSATIONS, finish).await?;

@@ -5,7 +5,7 @@
 //! platform delivers it again, takes a second step, and so does a holder who needs what others have handed
 //! in.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 
@@ -48,12 +48,10 @@ impl Mongo {
         let mut looked = None;
         loop {
             let add = arrival.add(delivery, looked);
-            let asked_at = Instant::now();
             let found: Option<Found> = self.change("deliver", CONVERSATIONS, add).await?;
             let Some(mut found) = found else {
                 return Err(StoreError::Unusable("an upsert returned nothing".into()));
             };
-            self.clock.note(found.now, asked_at);
             let uncommon = &self.batches.uncommon;
             uncommon.note(arrival.of, found.has_more_than_a_message());
             if let Some(done) = found.done(key) {

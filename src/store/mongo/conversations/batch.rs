@@ -6,14 +6,17 @@
 //! statements of one `update`, with those of other users. While one command is on its way the next
 //! gathers, so nothing waits that need not.
 //!
-//! The filter of a statement says all that has to hold, and its change is of plain values. Each is an
-//! upsert: where its filter does not hold, the server tries to insert another document under the `_id`, and
-//! names the statement in its errors. All others took effect.
+//! The filter of a statement says all that has to hold. Each is an upsert: where its filter does not hold, the
+//! server tries to insert another document under the `_id`, and names the statement in its errors. All others
+//! took effect.
 //!
-//! Whatever is not known to have taken effect is done by an operation of its own, which has one effect
-//! however often it is said, and by whichever of both. So nothing is decided here that is not decided there:
-//! this is the quick way to the same document. Whoever is known to have more than a message is [`Uncommon`],
-//! and spared the try.
+//! Whatever is not known to have taken effect is done by an operation of its own, `Arrival::add` or `finish`.
+//! A claim changes what that would have changed, and has its mark and its turn; so whichever comes first, and
+//! however late the other, there is one effect. Whoever is known to have more than a message is
+//! [`Uncommon`], and spared the try.
+//!
+//! Who waits for an answer has 1.2 s. Where a command takes long, what gathered goes its own way at once, and
+//! so does what comes within a second.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -34,7 +37,7 @@ use super::record::{Key, Mark};
 use super::uncommon::Uncommon;
 use crate::store::mongo::clock::ServerClock;
 use crate::store::mongo::error::reason;
-use crate::store::mongo::expression::binary;
+use crate::store::mongo::expression::{binary, from_now, literal};
 use crate::store::mongo::schema::{CONVERSATIONS, hello};
 use crate::store::{Delivery, Digest, Handled, KEEP_ANSWERS, SessionChange, Trigger, Turn};
 use crate::telemetry::metrics::StoreMetrics;
@@ -49,17 +52,19 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_GATHERED: usize = 4_096;
 /// Claims of which it is remembered how they were made. Without that an end goes its own way.
 const MOST_CLAIMED: usize = 20_000;
-/// A command that takes longer is no longer waited for with the next one: its connection may be dead.
-const ALONE_FOR: Duration = Duration::from_millis(250);
-/// Who waits longer goes his own way. It leaves him time for that.
-const KNOWN_WITHIN: Duration = Duration::from_millis(600);
-/// A majority takes it within this time, or it is not known whether it took effect.
-const MAJORITY_WITHIN: Duration = Duration::from_secs(5);
+/// A command that takes longer means trouble: a slow server, or a dead connection.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+/// Who waits longer goes his own way.
+const KNOWN_WITHIN: Duration = Duration::from_millis(400);
+/// After trouble nothing is sent together for this long.
+const REST_FOR: Duration = Duration::from_secs(1);
+/// The server's code for a second document under one `_id`.
+const DUPLICATE_KEY: i32 = 11000;
 
 /// What one instance sends together.
 pub(in crate::store::mongo) struct Batches {
     database: Database,
-    clock: Arc<ServerClock>,
+    clock: ServerClock,
     tasks: TaskTracker,
     metrics: StoreMetrics,
     gathered: Mutex<Gathered>,
@@ -72,6 +77,8 @@ struct Gathered {
     entries: Vec<Entry>,
     /// A task sends what gathers.
     is_sent: bool,
+    /// After trouble.
+    rests_until: Option<Instant>,
 }
 
 /// A statement, and who waits for it to take effect. He is told the time that it was given.
@@ -116,7 +123,7 @@ struct Claimed {
 impl Batches {
     pub(in crate::store::mongo) fn new(
         database: Database,
-        clock: Arc<ServerClock>,
+        clock: ServerClock,
         tasks: TaskTracker,
         metrics: StoreMetrics,
     ) -> Self {
@@ -140,11 +147,16 @@ impl Batches {
     }
 
     /// Whether it is worth trying to claim a message.
-    pub(super) fn takes(&self, of: &OpenId, delivery: &Delivery) -> bool {
+    pub(super) fn takes(self: &Arc<Self>, of: &OpenId, delivery: &Delivery) -> bool {
+        let now = Instant::now();
+        if self.clock.is_to_be_asked(now) {
+            self.tasks.spawn(Arc::clone(self).ask_for_the_time());
+        }
         !delivery.is_farewell
             && !delivery.is_handled
             && !self.uncommon.holds(of)
-            && self.clock.now().is_some()
+            && self.clock.now(now).is_some()
+            && self.gathered().rests_until.is_none_or(|until| until <= now)
     }
 
     /// Claims a message. Returns whether that is known to have taken effect: then the message is all that
@@ -178,20 +190,20 @@ impl Batches {
 
     /// The end of a message that was claimed here, if it is a plain one.
     pub(super) fn end_of(&self, of: &OpenId, handled: &Handled, turn: Turn) -> Option<End> {
-        let claimed = self.claimed().remove(&handled.key)?;
-        let reply = handled.reply.clone()?;
+        let claimed = self.claimed().remove(&handled.key);
         let is_plain = handled.given
             && handled.taken.is_empty()
             && handled.kept.is_empty()
             && handled.session == SessionChange::Unchanged;
         if !is_plain {
             self.uncommon.note(of, true);
+            return None;
         }
-        (is_plain && claimed.turn == turn).then(|| End {
+        Some(End {
             of: of.clone(),
             key: Key::of(&handled.key),
-            claimed,
-            reply,
+            claimed: claimed.filter(|claimed| claimed.turn == turn)?,
+            reply: handled.reply.clone()?,
         })
     }
 
@@ -202,6 +214,14 @@ impl Batches {
 
     /// Sends a statement with others. Returns the time that it was given, if it is known to have taken effect.
     async fn gather(self: &Arc<Self>, statement: Statement) -> Option<DateTime> {
+        let (operation, began) = (statement.name(), Instant::now());
+        let taken = self.gather_unseen(statement).await;
+        let outcome = if taken.is_some() { "ok" } else { "abandoned" };
+        self.metrics.observe(operation, outcome, began.elapsed());
+        taken
+    }
+
+    async fn gather_unseen(self: &Arc<Self>, statement: Statement) -> Option<DateTime> {
         let (taken, is_taken) = oneshot::channel();
         let begin = {
             let mut gathered = self.gathered();
@@ -214,24 +234,24 @@ impl Batches {
         if begin {
             self.tasks.spawn(Arc::clone(self).send_all());
         }
-        match timeout(KNOWN_WITHIN, is_taken).await {
-            Ok(known) => known.ok(),
-            Err(_) => {
-                self.clock.forget();
-                None
-            }
-        }
+        timeout(KNOWN_WITHIN, is_taken).await.ok()?.ok()
     }
 
     async fn send_all(self: Arc<Self>) {
         while let Some(entries) = self.next() {
-            if self.clock.is_to_be_asked() {
-                self.tasks.spawn(Arc::clone(&self).ask_for_the_time());
-            }
             // In a task of its own: it is not dropped half-way, and its panic is not the end of this one.
             let sending = self.tasks.spawn(Arc::clone(&self).send(entries));
-            let _ = timeout(ALONE_FOR, sending).await;
+            if timeout(ANSWERED_WITHIN, sending).await.is_err() {
+                self.rest();
+            }
         }
+    }
+
+    /// Sends those who wait their own ways, and for a while those who come.
+    fn rest(&self) {
+        let mut gathered = self.gathered();
+        gathered.rests_until = Some(Instant::now() + REST_FOR);
+        gathered.entries.clear();
     }
 
     /// What is to be sent next. With none, sending has ended.
@@ -250,40 +270,36 @@ impl Batches {
     }
 
     async fn send(self: Arc<Self>, mut entries: Vec<Entry>) {
-        let Some(now) = self.clock.now() else {
+        let began = Instant::now();
+        let Some(now) = self.clock.now(began) else {
             return;
         };
         // What ends comes first, so that the user's next message finds it ended.
         entries.sort_by_key(|entry| matches!(entry.statement, Statement::Claim(_)));
         let updates = entries.iter().map(|entry| entry.statement.update(now));
         let updates: Vec<Document> = updates.collect();
+        let mut majority = doc! { "w": "majority" };
+        let concern = self.database.write_concern();
+        if let Some(time) = concern.and_then(|concern| concern.w_timeout) {
+            majority.insert("wtimeout", millis(time));
+        }
         let command = doc! {
             "update": CONVERSATIONS,
             "updates": updates,
             "ordered": false,
-            "writeConcern": {
-                "w": "majority",
-                "wtimeout": i64::try_from(MAJORITY_WITHIN.as_millis()).unwrap_or(i64::MAX),
-            },
+            "writeConcern": majority,
         };
-        let began = Instant::now();
         let answer = self.database.run_command(command).await;
-        let outcome = match answer.and_then(|answer| Ok(bson::deserialize_from_document(answer)?)) {
-            Ok(Updated {
-                write_concern_error: Some(_),
-                ..
-            }) => "timeout",
-            Ok(updated) => {
-                updated.tell(entries, now);
-                "ok"
-            }
+        let answer = answer.and_then(|answer| Ok(bson::deserialize_from_document(answer)?));
+        let outcome = match answer.map(|updated: Updated| updated.tell(entries, now)) {
+            Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!(error = reason(&error), "a batch of messages was not taken");
                 "unavailable"
             }
         };
         if outcome != "ok" {
-            self.clock.forget();
+            self.rest();
         }
         self.metrics.observe("batch", outcome, began.elapsed());
     }
@@ -292,7 +308,7 @@ impl Batches {
         let asked_at = Instant::now();
         let answer: Result<_, Error> = hello(self.database.clone()).await;
         if let Some(now) = answer.ok().and_then(|server| server.local_time) {
-            self.clock.note(now, asked_at);
+            self.clock.note(now, asked_at, Instant::now());
         }
     }
 }
@@ -301,6 +317,8 @@ impl Batches {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Updated {
+    /// Statements that changed or inserted a document.
+    n: usize,
     #[serde(default)]
     write_errors: Vec<Refused>,
     write_concern_error: Option<IgnoredAny>,
@@ -309,11 +327,23 @@ struct Updated {
 #[derive(Deserialize)]
 struct Refused {
     index: usize,
+    code: i32,
 }
 
 impl Updated {
-    /// Tells those whose statement took effect.
-    fn tell(self, entries: Vec<Entry>, now: DateTime) {
+    /// Tells those whose statement took effect, and returns how the command ended.
+    fn tell(self, entries: Vec<Entry>, now: DateTime) -> &'static str {
+        if self.write_concern_error.is_some() {
+            return "timeout";
+        }
+        if self.n + self.write_errors.len() != entries.len() {
+            return "unusable";
+        }
+        let is_refused = |refused: &Refused| refused.code == DUPLICATE_KEY;
+        let trouble = self
+            .write_errors
+            .iter()
+            .find(|refused| !is_refused(refused));
         let refused: HashSet<usize> = self.write_errors.iter().map(|error| error.index).collect();
         for (index, entry) in entries.into_iter().enumerate() {
             if !refused.contains(&index) {
@@ -321,10 +351,21 @@ impl Updated {
                 let _ = entry.taken.send(now);
             }
         }
+        trouble.map_or("ok", |trouble| {
+            tracing::debug!(code = trouble.code, "a message of a batch was not taken");
+            "unavailable"
+        })
     }
 }
 
 impl Statement {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "claim",
+            Self::End(_) => "end",
+        }
+    }
+
     /// Of what in it may be large.
     fn bytes(&self) -> usize {
         match self {
@@ -342,24 +383,28 @@ impl Statement {
 }
 
 impl Claim {
+    /// As `Arrival::add` would change a conversation that has nothing else. The lease runs from when the
+    /// server gets to it.
     fn update(&self, now: DateTime) -> Document {
-        let until = later(now, self.lease);
-        let waiting = doc! {
-            "key": &self.key,
-            "seen": { "first": now, "deliveries": 1_i64, "last": self.mark },
-            "message": &*self.message,
-        };
         let mut set = doc! {
             "turn": binary(self.turn.0),
-            "lease_until": until,
-            "due_at": until,
-            "waiting": [waiting],
+            "lease_until": from_now(self.lease),
+            "due_at": from_now(self.lease),
+            "waiting": [{
+                "key": &self.key,
+                "seen": { "first": "$$NOW", "deliveries": 1_i64, "last": self.mark },
+                "message": literal(&*self.message),
+            }],
+            "expires_at": { "$ifNull": ["$expires_at", from_now(LIVES)] },
         };
         if let Some(trigger) = self.opens {
-            let window = doc! { "at": now, "sent": 0_i64 };
+            let window = doc! { "at": "$$NOW", "sent": 0_i64 };
+            // Of a document alone the fields would be added to those that are there.
+            let window = doc! { "$mergeObjects": [window] };
             set.insert(format!("windows.{}", trigger.name()), window);
             set.insert("left", false);
         }
+        // Where `now` is behind the server's time, less may hold, and nothing that does not.
         let nothing_after = |time: DateTime| doc! { "$not": { "$gt": time } };
         let has_nothing_else = doc! {
             "_id": self.of.as_str(),
@@ -373,16 +418,13 @@ impl Claim {
             "remembered": { "$not": { "$gte": ENOUGH } },
             "expires_at": { "$gt": later(now, LIVES_AT_LEAST) },
         };
-        doc! {
-            "q": has_nothing_else,
-            "u": { "$set": set, "$setOnInsert": { "expires_at": later(now, LIVES) } },
-            "upsert": true,
-        }
+        doc! { "q": has_nothing_else, "u": [{ "$set": set }], "upsert": true }
     }
 }
 
 impl End {
-    /// As long as it is the only one, was delivered once, and nobody else has touched it.
+    /// As `finish` would, as long as the message is the only one and nobody else has touched it. Where there
+    /// is no document any more, it is remembered all the same.
     fn update(&self) -> Document {
         let Claimed { turn, mark, at } = self.claimed;
         let is_untouched = doc! {
@@ -414,11 +456,13 @@ impl End {
 }
 
 fn later(now: DateTime, duration: Duration) -> DateTime {
-    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    DateTime::from_millis(now.timestamp_millis().saturating_add(millis))
+    DateTime::from_millis(now.timestamp_millis().saturating_add(millis(duration)))
 }
 
 fn earlier(now: DateTime, duration: Duration) -> DateTime {
-    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    DateTime::from_millis(now.timestamp_millis().saturating_sub(millis))
+    DateTime::from_millis(now.timestamp_millis().saturating_sub(millis(duration)))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -306,11 +306,14 @@ impl Found {
 
     /// Whether the user has something that the next message depends on, beside a message that waits.
     pub(super) fn has_more_than_a_message(&self) -> bool {
-        let is_filled = |length: Option<usize>| length.is_some_and(|length| length > 0);
         let session = self.session.as_ref();
+        let mut kept = self.kept.iter().flatten();
         session.is_some_and(|session| session.until > self.now)
-            || is_filled(self.kept.as_ref().map(Vec::len))
-            || is_filled(self.ungiven.as_ref().map(Vec::len))
+            || kept.any(|kept| since(self.now, kept.at) < KEEP_ANSWERS)
+            || self
+                .ungiven
+                .as_ref()
+                .is_some_and(|ungiven| !ungiven.is_empty())
             || self
                 .moved
                 .is_some_and(|moved| moved.is_within(MOVE_AFTER, self.now))

@@ -1,7 +1,13 @@
 //! What only MongoDB can show: what time does to a document, and what becomes of an operation whose answer
 //! is lost.
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use std::panic::AssertUnwindSafe;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use offiaccount::store::DeadLetter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -491,6 +497,17 @@ async fn the_largest_messages_fit_into_the_document() {
     assert_eq!(alice.found_by(100).await.kept.len(), MOST_KEPT);
 }
 
+/// How an answer gets lost.
+#[derive(Clone, Copy)]
+enum Loss {
+    /// The connection breaks.
+    Breaks,
+    /// Nothing comes any more.
+    IsSilent,
+    /// It does not: what was asked comes to the server late.
+    ComesAfter(Duration),
+}
+
 /// A way to the server on which an answer gets lost now and then: the server has done what was asked, and
 /// the connection breaks.
 struct Lossy {
@@ -501,11 +518,11 @@ struct Lossy {
 
 impl Lossy {
     async fn to(place: &Place) -> Self {
-        Self::losing(b"findAndModify", true, place).await
+        Self::losing(b"findAndModify", Loss::Breaks, place).await
     }
 
-    /// Only answers to commands in which this stands get lost. The connection breaks, or goes silent.
-    async fn losing(command: &'static [u8], breaks: bool, place: &Place) -> Self {
+    /// Only answers to commands in which this stands get lost, in this way.
+    async fn losing(command: &'static [u8], how: Loss, place: &Place) -> Self {
         let (host, database) = place.url["mongodb://".len()..].split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("mongodb://{}/{database}", listener.local_addr().unwrap());
@@ -515,7 +532,7 @@ impl Lossy {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = TcpStream::connect(&host).await.unwrap();
-                tokio::spawn(pass(client, server, command, breaks, armed.clone()));
+                tokio::spawn(pass(client, server, command, how, armed.clone()));
             }
         });
         Self { url, loses }
@@ -540,7 +557,7 @@ async fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
     command: &[u8],
-    breaks: bool,
+    how: Loss,
     loses: Arc<AtomicU32>,
 ) {
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
@@ -554,15 +571,17 @@ async fn pass(
                 let one_less = |left: u32| left.checked_sub(u32::from(is_write));
                 let left = loses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
                 is_lost |= is_write && left == Ok(1);
+                if let Loss::ComesAfter(late) = how && is_write && left == Ok(1) {
+                    tokio::time::sleep(late).await;
+                }
                 server.write_all(asked).await.unwrap();
             }
             read = server.read(&mut answered) => {
                 let Ok(1..) = read else { return };
-                if is_lost && breaks {
-                    return;
-                }
-                if is_lost {
-                    return std::future::pending().await;
+                match how {
+                    Loss::Breaks if is_lost => return,
+                    Loss::IsSilent if is_lost => return std::future::pending().await,
+                    _ => {}
                 }
                 client.write_all(&answered[..read.unwrap()]).await.unwrap();
             }
@@ -577,7 +596,11 @@ async fn an_operation_whose_answer_is_lost_has_one_effect() {
     let store = open(&lossy.url).await.unwrap();
     let (alice, another) = (Holder::new(&store), Holder::new(&place.open().await));
 
-    let found = hold(lossy.once(alice.deliver(1)).await);
+    let found = hold(
+        lossy
+            .once(alice.deliver_for(&apart(&message(1)), LONG))
+            .await,
+    );
     assert_eq!((found.waiting.len(), found.waiting[0].deliveries), (1, 1));
     for (step, deliveries) in [(1, 2), (2, 3)] {
         let found = hold(lossy.in_step(step, alice.deliver(1)).await);
@@ -649,211 +672,438 @@ fn another_of(holder: &Holder) -> Holder {
     Holder::new(&holder.store)
 }
 
-/// The server's time is known then, so that common messages go together.
-async fn knowing_the_time(store: &Arc<dyn Store>) {
-    let somebody = format!("oSomebody{}", rand::random::<u32>());
-    Holder::of(&somebody, store).handle(&handled(1)).await;
+/// Runs what depends on nothing being slow: a stall sends messages their own ways. It has to succeed once.
+async fn unless_it_stalls<F: Future<Output = ()>>(case: impl Fn() -> F) {
+    for _ in 0..4 {
+        if AssertUnwindSafe(case()).catch_unwind().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    case().await;
 }
 
-/// As a delivery that is no common message: the same document, by an operation of its own.
-fn apart(n: u8) -> Delivery {
+/// As a delivery that is no common message: what it changes, by an operation of its own.
+fn apart(delivery: &Delivery) -> Delivery {
     Delivery {
         is_handled: true,
-        ..message(n)
+        ..delivery.clone()
     }
 }
 
-/// What stands in a document, less what differs by chance.
-fn shape(of: &Document) -> Document {
-    fn outline(value: &Bson) -> Bson {
-        match value {
-            Bson::DateTime(_) => "a date".into(),
-            Bson::Int64(mark) if !(0..1_000).contains(mark) => "a mark".into(),
-            Bson::Binary(binary) if binary.bytes.len() == 16 => "a turn".into(),
-            Bson::Document(document) => shape(document).into(),
-            Bson::Array(array) => array.iter().map(outline).collect::<Vec<_>>().into(),
-            other => other.clone(),
+/// What stands in a document: times from now on in tens of seconds, and marks and turns by the order in
+/// which they appear.
+fn outline(of: &Document) -> Document {
+    fn value(of: &Bson, marks: &mut Vec<Bson>) -> Bson {
+        match of {
+            Bson::DateTime(at) => {
+                let from_now = at.timestamp_millis() - DateTime::now().timestamp_millis();
+                format!("in {} s", (from_now as f64 / 10_000.0).round() * 10.0).into()
+            }
+            Bson::Int64(0..1_000) => of.clone(),
+            Bson::Int64(_) | Bson::Binary(_) => {
+                let known = marks.iter().position(|mark| mark == of);
+                let number = known.unwrap_or_else(|| {
+                    marks.push(of.clone());
+                    marks.len() - 1
+                });
+                format!("mark {number}").into()
+            }
+            Bson::Document(document) => fields(document, marks).into(),
+            Bson::Array(array) => array
+                .iter()
+                .map(|of| value(of, marks))
+                .collect::<Vec<_>>()
+                .into(),
+            _ => of.clone(),
         }
     }
-    let mut fields: Vec<_> = of.iter().filter(|(name, _)| *name != "_id").collect();
-    fields.sort_by_key(|(name, _)| *name);
-    let outlined = |(name, value): (&String, &Bson)| (name.clone(), outline(value));
-    fields.into_iter().map(outlined).collect()
+    fn fields(of: &Document, marks: &mut Vec<Bson>) -> Document {
+        let mut sorted: Vec<_> = of.iter().filter(|(name, _)| *name != "_id").collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        let sorted = sorted.into_iter();
+        sorted
+            .map(|(name, of)| (name.clone(), value(of, marks)))
+            .collect()
+    }
+    fields(of, &mut Vec::new())
+}
+
+/// What was found, less how long ago it was delivered, give or take a minute.
+fn roughly(found: &Delivered) -> Delivered {
+    let mut found = found.clone();
+    if let Delivered::Held(held) = &mut found {
+        for waiting in &mut held.waiting {
+            assert!(waiting.first_seen < MINUTE, "{waiting:?}");
+            waiting.first_seen = Duration::ZERO;
+        }
+    }
+    found
+}
+
+/// What a user may have, and whether a message is a common one all the same.
+fn pasts() -> Vec<(&'static str, Document, bool)> {
+    let at =
+        |seconds: i64| DateTime::from_millis(DateTime::now().timestamp_millis() + seconds * 1_000);
+    let bytes = |length: usize| Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: vec![7; length],
+    };
+    let seen = |age: i64| doc! { "first": at(-age), "deliveries": 1_i64, "last": 4_000_i64 };
+    let done = |age: i64| doc! { "seen": seen(age), "turn": bytes(16), "reply": bytes(5) };
+    let day = 24 * 3600;
+    let key_of = |n: u8| URL_SAFE_NO_PAD.encode(digest(n).0);
+    let kept = |age: i64| doc! { "kept": [{ "id": 1_i64, "reply": bytes(5), "at": at(-age) }] };
+    let session = |left: i64| doc! { "session": { "value": bytes(3), "until": at(left) } };
+    let moved = |age: i64| doc! { "moved": { "times": 1_i64, "latest": at(-age) } };
+    let ungiven = doc! { "key": key_of(9), "due": at(20) };
+    let waits = doc! { "key": key_of(9), "seen": seen(1), "message": "<xml/>" };
+    let mut all = vec![
+        ("nothing", doc! {}, true),
+        (
+            "another message done",
+            doc! { "done": { key_of(9): done(5) }, "remembered": 1_i64 },
+            true,
+        ),
+        (
+            "this message done",
+            doc! { "done": { key_of(1): done(5) }, "remembered": 1_i64 },
+            false,
+        ),
+        (
+            "this message, long ago",
+            doc! { "done": { key_of(1): done(2 * day) } },
+            false,
+        ),
+        (
+            "a reply not given",
+            doc! { "done": { key_of(9): done(5) }, "ungiven": [ungiven] },
+            false,
+        ),
+        (
+            "one that waits, abandoned",
+            doc! { "waiting": [waits.clone()], "lease_until": at(-9), "turn": bytes(16) },
+            false,
+        ),
+        (
+            "one that waits, held",
+            doc! { "waiting": [waits], "lease_until": at(90), "turn": bytes(16) },
+            false,
+        ),
+        ("a session", session(60), false),
+        ("a session that is over", session(-60), true),
+        ("a kept answer", kept(day), false),
+        ("one kept too long", kept(8 * day), true),
+        ("moved a minute ago", moved(60), false),
+        ("moved an hour ago", moved(3_600), true),
+        ("31 remembered", doc! { "remembered": 31_i64 }, true),
+        ("32 remembered", doc! { "remembered": 32_i64 }, false),
+        ("has left", doc! { "left": true, "kept": [] }, true),
+        (
+            "windows",
+            doc! { "windows": { "message": { "at": at(-60), "sent": 3_i64, "last": 5_000_i64 }, "click": { "at": at(-60), "sent": 1_i64 } } },
+            true,
+        ),
+        ("no windows", doc! { "windows": Bson::Null }, true),
+        (
+            "empty fields",
+            doc! { "waiting": [], "ungiven": [], "kept": [], "session": Bson::Null, "turn": Bson::Null, "lease_until": Bson::Null, "due_at": Bson::Null },
+            true,
+        ),
+    ];
+    for (_, document, _) in &mut all {
+        document.insert("expires_at", at(15 * day / 2));
+    }
+    all.push((
+        "a life that ends soon",
+        doc! { "expires_at": at(6 * day) },
+        false,
+    ));
+    all
 }
 
 #[tokio::test]
-async fn a_common_message_makes_the_same_document_as_any_other() {
-    let behind = Behind::new().await;
-    let (store, count) = counted(&behind.place).await;
-    knowing_the_time(&store).await;
-    let (quick, slow) = (Holder::of("oQuick", &store), Holder::of("oSlow", &store));
-    for n in 1..=2 {
-        let (claims, others) = (count("claim"), count("deliver"));
-        let found = hold(quick.deliver(n).await);
-        assert_eq!((count("claim"), count("deliver")), (claims + 1, others));
-        assert_eq!(found, hold(slow.deliver_for(&apart(n), LONG).await));
-        assert_eq!((count("claim"), count("deliver")), (claims + 1, others + 1));
-        let [one, other] = [&quick, &slow].map(|holder| behind.conversation(holder));
-        assert_eq!(shape(&one.await), shape(&other.await));
+async fn a_common_message_changes_what_any_other_would() {
+    unless_it_stalls(async || {
+        let behind = Behind::new().await;
+        let (store, count) = counted(&behind.place).await;
+        let conversations = behind.collection("conversations");
+        let opens = [Some(Trigger::Message), Some(Trigger::Click), None];
+        let cases = opens.iter().flat_map(|opens| {
+            let pasts = pasts()
+                .into_iter()
+                .map(|(past, document, is_common)| (past, Some(document), is_common));
+            pasts
+                .chain([("no document", None, true)])
+                .map(move |case| (*opens, case))
+        });
+        for (number, (opens, (past, document, is_common))) in cases.enumerate() {
+            let users = ["Quick", "Slow"].map(|way| Holder::of(&format!("o{way}{number}"), &store));
+            if let Some(document) = document {
+                for user in &users {
+                    let mut document = document.clone();
+                    document.insert("_id", user.of.as_str());
+                    conversations.insert_one(document).await.unwrap();
+                }
+            }
+            let [quick, slow] = &users;
+            // Digests differ by user, as they do outside of tests; here by the case at least.
+            let delivery = Delivery {
+                opens,
+                ..message(1)
+            };
+            let operations = || (count("claim"), count("deliver"));
+            let before = operations();
+            let found = quick.deliver_for(&delivery, LONG).await;
+            let took = (operations().0 - before.0, operations().1 - before.1);
+            assert_eq!(took.1 == 0, is_common, "{past}, {opens:?}: {took:?}");
+            assert_eq!(took.0, 1, "{past}, {opens:?}");
+            // To whoever is held it makes a difference whether the message is handled already.
+            if past == "one that waits, held" {
+                continue;
+            }
+            let expected = slow.deliver_for(&apart(&delivery), LONG).await;
+            assert_eq!(roughly(&found), roughly(&expected), "{past}, {opens:?}");
+            let same = async || {
+                let [one, other] = [quick, slow].map(|holder| behind.conversation(holder));
+                assert_eq!(
+                    outline(&one.await),
+                    outline(&other.await),
+                    "{past}, {opens:?}"
+                );
+            };
+            same().await;
+            if let Delivered::Held(held) = found
+                && held.waiting.len() == 1
+            {
+                let before = (count("end"), count("finish"));
+                assert_eq!(quick.finish(&handled(1)).await, Finished::Written(vec![]));
+                let took = (count("end") - before.0, count("finish") - before.1);
+                assert_eq!(took, if is_common { (1, 0) } else { (0, 1) }, "{past}");
+                // The other never claimed it.
+                assert_eq!(slow.finish(&handled(1)).await, Finished::Written(vec![]));
+                same().await;
+                assert_eq!(quick.deliver(1).await, Delivered::Done(reply(1)));
+            }
+        }
+    })
+    .await;
+}
 
-        let (ends, others) = (count("end"), count("finish"));
-        assert_eq!(quick.finish(&handled(n)).await, Finished::Written(vec![]));
-        assert_eq!((count("end"), count("finish")), (ends + 1, others));
-        assert_eq!(slow.finish(&handled(n)).await, Finished::Written(vec![]));
-        assert_eq!((count("end"), count("finish")), (ends + 1, others + 1));
-        let [one, other] = [&quick, &slow].map(|holder| behind.conversation(holder));
-        assert_eq!(shape(&one.await), shape(&other.await));
-        assert_eq!(quick.deliver(n).await, Delivered::Done(reply(n)));
-    }
+#[tokio::test]
+async fn one_that_may_be_old_is_common_if_nothing_was_moved_in_a_day() {
+    unless_it_stalls(async || {
+        let behind = Behind::new().await;
+        let (store, count) = counted(&behind.place).await;
+        for (hours, is_common) in [(23, false), (25, true)] {
+            let user = Holder::of(&format!("oUser{hours}"), &store);
+            let moved_at = DateTime::now().timestamp_millis() - hours * 3_600_000;
+            let moved = doc! {
+                "_id": user.of.as_str(),
+                "moved": { "times": 1_i64, "latest": DateTime::from_millis(moved_at) },
+                "expires_at": DateTime::from_millis(i64::MAX / 2),
+            };
+            behind
+                .collection("conversations")
+                .insert_one(moved)
+                .await
+                .unwrap();
+            let others = count("deliver");
+            hold(user.deliver_for(&old(1), LONG).await);
+            assert_eq!(count("deliver") == others, is_common);
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn whoever_has_more_than_a_message_is_tried_once() {
-    let behind = Behind::new().await;
-    let session = Handled {
-        session: SessionChange::Set(b"session".to_vec(), LONG),
-        ..handled(1)
-    };
-    for had in [session, handled_keeping(1, &["kept"]), not_given(1)] {
-        let (store, count) = counted(&behind.place).await;
-        knowing_the_time(&store).await;
-        let user = format!("oUser{}", rand::random::<u32>());
-        // At another instance; this one learns of it by trying.
-        Holder::of(&user, &behind.place.open().await)
-            .handle(&had)
-            .await;
-        let holder = Holder::of(&user, &store);
-        for (n, tries) in [(2, 1), (3, 0)] {
-            let (claims, others) = (count("claim"), count("deliver"));
-            let found = hold(holder.deliver(n).await);
-            assert_eq!(
-                found.session.is_some(),
-                had.session != SessionChange::Unchanged
-            );
-            assert_eq!(replies(&found.kept).len(), had.kept.len());
-            assert_eq!(
-                (count("claim"), count("deliver")),
-                (claims + tries, others + 1)
-            );
-            written(holder.finish(&handled(n)).await);
+    unless_it_stalls(async || {
+        let behind = Behind::new().await;
+        let session = Handled {
+            session: SessionChange::Set(b"session".to_vec(), LONG),
+            ..handled(1)
+        };
+        for (number, had) in [session, handled_keeping(1, &["kept"]), not_given(1)]
+            .iter()
+            .enumerate()
+        {
+            let user = format!("oUser{number}");
+            // At another instance; this one learns of it by trying.
+            Holder::of(&user, &behind.place.open().await)
+                .handle(had)
+                .await;
+            let (store, count) = counted(&behind.place).await;
+            let holder = Holder::of(&user, &store);
+            for (n, tries) in [(2, 1), (3, 0)] {
+                let (claims, others) = (count("claim"), count("deliver"));
+                let found = hold(holder.deliver(n).await);
+                assert_eq!(
+                    found.session.is_some(),
+                    had.session != SessionChange::Unchanged
+                );
+                assert_eq!(replies(&found.kept).len(), had.kept.len());
+                assert_eq!(
+                    (count("claim"), count("deliver")),
+                    (claims + tries, others + 1)
+                );
+                written(holder.finish(&handled(n)).await);
+            }
         }
-    }
-    // He who has nothing any more is common again.
-    let (store, count) = counted(&behind.place).await;
-    knowing_the_time(&store).await;
-    let alice = Holder::new(&store);
-    alice.handle(&not_given(1)).await;
-    alice.mark_given(1, true).await;
-    for (n, tries) in [(2, 0), (3, 1)] {
-        let claims = count("claim");
-        alice.handle(&handled(n)).await;
-        assert_eq!(count("claim"), claims + tries);
-    }
+        // He who has nothing any more is common again.
+        let (store, count) = counted(&behind.place).await;
+        let alice = Holder::new(&store);
+        alice.handle(&not_given(1)).await;
+        alice.mark_given(1, true).await;
+        for (n, tries) in [(2, 0), (3, 1)] {
+            let claims = count("claim");
+            alice.handle(&handled(n)).await;
+            assert_eq!(count("claim"), claims + tries);
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_crowd_that_comes_at_once_is_held_once_each_and_goes_together() {
+async fn a_crowd_that_comes_at_once_is_held_once_each() {
+    const CROWD: u8 = 200;
     let behind = Behind::on(mongod::replica_set).await;
     let (one, count) = counted(&behind.place).await;
     let stores = [one, behind.place.open().await];
-    for store in &stores {
-        knowing_the_time(store).await;
-    }
-    const CROWD: usize = 200;
-    let users: Vec<[Holder; 2]> = (0..CROWD)
+    let users: Vec<(u8, [Holder; 2])> = (0..CROWD)
         .map(|n| {
-            stores
-                .each_ref()
-                .map(|store| Holder::of(&format!("oFan{n}"), store))
+            (
+                n,
+                stores
+                    .each_ref()
+                    .map(|store| Holder::of(&format!("oFan{n}"), store)),
+            )
         })
         .collect();
-    let at_once = users.iter().flatten().map(|holder| holder.deliver(1));
-    let delivered = join_all(at_once).await;
-    let mut held = Vec::new();
-    for (holders, delivered) in users.iter().zip(delivered.chunks(2)) {
-        let is_held = |delivered: &Delivered| matches!(delivered, Delivered::Held(_));
-        let [first, second] = [0, 1].map(|n| is_held(&delivered[n]));
-        assert!(first != second, "{delivered:?}");
-        let (holder, other) = if first { (0, 1) } else { (1, 0) };
-        assert_eq!(elsewhere(delivered[other].clone()), 2);
-        held.push(&holders[holder]);
-    }
-    let message = handled(1);
-    let finished = join_all(held.iter().map(|holder| holder.finish(&message))).await;
-    assert!(
-        finished
+    let at_once = async || {
+        let all = users
             .iter()
-            .all(|finished| *finished == Finished::Written(vec![]))
-    );
-    for delivered in join_all(users.iter().flatten().map(|holder| holder.deliver(1))).await {
-        assert_eq!(delivered, Delivered::Done(reply(1)));
+            .flat_map(|(n, holders)| holders.iter().map(|holder| holder.deliver(*n)));
+        join_all(all).await
+    };
+    let delivered = at_once().await;
+    let mut held = Vec::new();
+    for ((n, [first, second]), delivered) in users.iter().zip(delivered.chunks(2)) {
+        let is_held = [0, 1].map(|which: usize| matches!(delivered[which], Delivered::Held(_)));
+        let (holder, other) = match is_held {
+            [true, false] => (first, &delivered[1]),
+            [false, true] => (second, &delivered[0]),
+            _ => panic!("{delivered:?}"),
+        };
+        assert_eq!(elsewhere(other.clone()), 2);
+        held.push((holder, handled(*n)));
     }
-    assert!(count("batch") < CROWD as u64 / 4, "{}", count("batch"));
+    let finish = held.iter().map(|(holder, handled)| holder.finish(handled));
+    for finished in join_all(finish).await {
+        assert_eq!(finished, Finished::Written(vec![]));
+    }
+    for (n, delivered) in (0..CROWD).flat_map(|n| [n, n]).zip(at_once().await) {
+        assert_eq!(delivered, Delivered::Done(reply(n)));
+    }
+    let batches = count("batch");
+    assert!((1..u64::from(CROWD) / 4).contains(&batches), "{batches}");
 }
 
 #[tokio::test]
 async fn a_claim_and_an_end_whose_answer_is_lost_have_one_effect() {
-    let place = Place::mongodb(mongod::standalone).await;
-    let lossy = Lossy::losing(b"\x02update\0", true, &place).await;
-    let store = open(&lossy.url).await.unwrap();
-    let alice = Holder::new(&store);
-    knowing_the_time(&store).await;
-    let found = hold(lossy.once(alice.deliver(1)).await);
-    assert_eq!((found.waiting.len(), found.waiting[0].deliveries), (1, 1));
-    let elsewhere = Holder::new(&place.open().await);
-    assert!(!matches!(elsewhere.deliver(1).await, Delivered::Held(_)));
-    assert_eq!(alice.finish(&handled(1)).await, Finished::Written(vec![]));
+    unless_it_stalls(async || {
+        let place = Place::mongodb(mongod::standalone).await;
+        let lossy = Lossy::losing(b"\x02update\0", Loss::Breaks, &place).await;
+        let other = Holder::new(&place.open().await);
+        let store = open(&lossy.url).await.unwrap();
+        let alice = Holder::new(&store);
+        let found = hold(lossy.once(alice.deliver(1)).await);
+        assert_eq!((found.waiting.len(), found.waiting[0].deliveries), (1, 1));
+        assert_eq!(elsewhere(other.deliver(1).await), 2);
+        assert_eq!(alice.finish(&handled(1)).await, Finished::Written(vec![]));
 
-    // What was lost told nothing of the time either.
-    knowing_the_time(&store).await;
-    hold(alice.deliver(2).await);
-    let finished = lossy.once(alice.finish(&handled(2))).await;
-    assert_eq!(finished, Finished::Written(vec![]));
-    for n in [1, 2] {
-        assert_eq!(elsewhere.deliver(n).await, Delivered::Done(reply(n)));
-    }
-}
-
-#[tokio::test]
-async fn a_claim_that_others_touched_is_ended_all_the_same() {
-    let place = Place::mongodb(mongod::standalone).await;
-    let stores = place.open_twice().await;
-    let [alice, another] = stores.each_ref().map(Holder::new);
-    knowing_the_time(&stores[0]).await;
-    hold(alice.deliver(1).await);
-    assert_eq!(elsewhere(another.deliver(1).await), 2);
-    assert_eq!(elsewhere(another.deliver(2).await), 1);
-    let next = written(alice.finish(&handled(1)).await);
-    assert_eq!(numbers(&next), [2]);
-    assert_eq!(another.deliver(1).await, Delivered::Done(reply(1)));
-
-    // Its lease ran out: who took it over ends it.
-    let bob = Holder::of("oBob", &stores[0]);
-    hold(bob.deliver_for(&message(1), SHORT).await);
-    tokio::time::sleep(SHORT * 2).await;
-    let next = Holder::of("oBob", &stores[1]);
-    hold(next.deliver(1).await);
-    assert_eq!(bob.finish(&handled(1)).await, Finished::Lost);
-    assert_eq!(next.finish(&handled(1)).await, Finished::Written(vec![]));
+        // It does not rest.
+        let store = open(&lossy.url).await.unwrap();
+        let alice = Holder::new(&store);
+        hold(alice.deliver(2).await);
+        let finished = lossy.once(alice.finish(&handled(2))).await;
+        assert_eq!(finished, Finished::Written(vec![]));
+        for n in [1, 2] {
+            assert_eq!(other.deliver(n).await, Delivered::Done(reply(n)));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_silent_connection_holds_up_nobody_for_long() {
-    let place = Place::mongodb(mongod::standalone).await;
-    let lossy = Lossy::losing(b"\x02update\0", false, &place).await;
-    let store = open(&lossy.url).await.unwrap();
-    knowing_the_time(&store).await;
-    let (alice, bob) = (Holder::new(&store), Holder::of("oBob", &store));
-    let after = |pause: Duration, holder: Holder| async move {
-        tokio::time::sleep(pause).await;
-        let began = Instant::now();
-        hold(holder.deliver(1).await);
-        began.elapsed()
-    };
-    let (hers, his) = lossy
-        .once(async { tokio::join!(after(Duration::ZERO, alice), after(SHORT, bob)) })
-        .await;
-    // The ledger waits for 1.2 s.
-    assert!(hers < Duration::from_secs(1), "{hers:?}");
-    assert!(his < Duration::from_millis(500), "{his:?}");
+    unless_it_stalls(async || {
+        let place = Place::mongodb(mongod::standalone).await;
+        let lossy = Lossy::losing(b"\x02update\0", Loss::IsSilent, &place).await;
+        let store = open(&lossy.url).await.unwrap();
+        let (alice, bob) = (Holder::new(&store), Holder::of("oBob", &store));
+        let after = |pause: Duration, holder: Holder| async move {
+            tokio::time::sleep(pause).await;
+            let began = Instant::now();
+            hold(holder.deliver(1).await);
+            began.elapsed()
+        };
+        let both = async { tokio::join!(after(Duration::ZERO, alice), after(SHORT, bob)) };
+        let (hers, his) = lossy.once(both).await;
+        // The ledger waits for 1.2 s.
+        assert!(hers < Duration::from_millis(800), "{hers:?}");
+        assert!(his < Duration::from_millis(600), "{his:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_arrives_late_has_its_whole_lease() {
+    unless_it_stalls(async || {
+        let behind = Behind::new().await;
+        let late = Duration::from_millis(200);
+        let lossy = Lossy::losing(b"\x02update\0", Loss::ComesAfter(late), &behind.place).await;
+        let store = open(&lossy.url).await.unwrap();
+        let alice = Holder::new(&store);
+        let began = DateTime::now().timestamp_millis();
+        hold(lossy.once(alice.deliver(1)).await);
+        let conversation = behind.conversation(&alice).await;
+        for end in ["lease_until", "due_at"] {
+            let end = conversation.get_datetime(end).unwrap().timestamp_millis();
+            let lasts = end - began - i64::try_from(LONG.as_millis()).unwrap();
+            assert!(lasts >= 195, "{lasts}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_others_touched_is_ended_all_the_same() {
+    unless_it_stalls(async || {
+        let behind = Behind::new().await;
+        let (one, count) = counted(&behind.place).await;
+        let stores = [one, behind.place.open().await];
+        let [alice, another] = stores.each_ref().map(Holder::new);
+        hold(alice.deliver(1).await);
+        assert_eq!(elsewhere(another.deliver(1).await), 2);
+        assert_eq!(elsewhere(another.deliver(2).await), 1);
+        let next = written(alice.finish(&handled(1)).await);
+        assert_eq!(numbers(&next), [2]);
+        assert_eq!(another.deliver(1).await, Delivered::Done(reply(1)));
+
+        // Its lease ran out: who took it over ends it.
+        let bob = Holder::of("oBob", &stores[0]);
+        hold(bob.deliver_for(&message(3), SHORT).await);
+        tokio::time::sleep(SHORT * 2).await;
+        let next = Holder::of("oBob", &stores[1]);
+        hold(next.deliver(3).await);
+        assert_eq!(bob.finish(&handled(3)).await, Finished::Lost);
+        assert_eq!(next.finish(&handled(3)).await, Finished::Written(vec![]));
+        assert_eq!(
+            (count("claim"), count("end")),
+            (2, 2),
+            "both ways were tried"
+        );
+    })
+    .await;
 }
