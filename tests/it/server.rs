@@ -587,6 +587,15 @@ async fn metrics_are_prometheus_text_and_count_what_happens() {
 
 // The end.
 
+/// Waits until the store knows a message and its handler runs.
+async fn handling_begins(world: &World) {
+    let is_handling = async || {
+        let text = world.get("/metrics").await.text().await.unwrap();
+        text.contains("\noffiaccount_messages_in_progress{state=\"handled\"} 1\n")
+    };
+    eventually(Duration::from_secs(3), is_handling).await;
+}
+
 #[tokio::test]
 async fn what_a_stopping_instance_can_not_finish_another_one_takes_over_at_once() {
     let bot = Bot::new().fallback(async |_: Context| std::future::pending::<String>().await);
@@ -595,11 +604,7 @@ async fn what_a_stopping_instance_can_not_finish_another_one_takes_over_at_once(
     let message = text_xml("a");
     let url = format!("{}/wechat?{}", world.app.url, signed_query());
     let hanging = tokio::spawn(world.http.post(url).body(message.clone()).send());
-    let begun = async || {
-        let text = world.get("/metrics").await.text().await.unwrap();
-        text.contains("operation=\"deliver\"")
-    };
-    eventually(Duration::from_secs(3), begun).await;
+    handling_begins(&world).await;
 
     let began = Instant::now();
     world.app.stop.cancel();
@@ -633,11 +638,7 @@ async fn a_last_delivery_is_answered_though_the_instance_stops() {
     let message = old.replace(&text_xml("a"), made_at).into_owned();
     let url = format!("{}/wechat?{}", world.app.url, signed_query());
     let hanging = tokio::spawn(world.http.post(url).body(message).send());
-    let begun = async || {
-        let text = world.get("/metrics").await.text().await.unwrap();
-        text.contains("operation=\"deliver\"")
-    };
-    eventually(Duration::from_secs(3), begun).await;
+    handling_begins(&world).await;
     world.app.stop.cancel();
     let answer = hanging.await.unwrap().unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
