@@ -332,7 +332,8 @@ fn conversation_write(message: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut command = Document::from_reader(message.get(21..)?).ok()?;
-    if command.get_str("findAndModify").ok() != Some("conversations") {
+    let changes = ["findAndModify", "update"].map(|change| command.get_str(change).ok());
+    if !changes.contains(&Some("conversations")) {
         return None;
     }
     for passing in ["lsid", "txnNumber", "$clusterTime"] {

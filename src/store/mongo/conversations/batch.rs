@@ -53,9 +53,9 @@ const MOST_GATHERED: usize = 4_096;
 /// Claims of which it is remembered how they were made. Without that an end goes its own way.
 const MOST_CLAIMED: usize = 20_000;
 /// A command that takes longer means trouble: a slow server, or a dead connection.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+const ANSWERED_WITHIN: Duration = Duration::from_millis(150);
 /// Who waits longer goes his own way.
-const KNOWN_WITHIN: Duration = Duration::from_millis(400);
+const KNOWN_WITHIN: Duration = Duration::from_millis(300);
 /// After trouble nothing is sent together for this long.
 const REST_FOR: Duration = Duration::from_secs(1);
 /// The server's code for a second document under one `_id`.
