@@ -17,7 +17,9 @@ use url::form_urlencoded;
 use crate::api::{ApiError, SnsGrant, Transport, advice};
 use crate::config::Account;
 use crate::secret::Secret;
-use crate::store::{Digest, Exchange, OAuthGrant, Session, SignIn, Store, StoreError, Vault};
+use crate::store::{
+    Digest, Exchange, OAuthGrant, Session, SignIn, SignedIn, Store, StoreError, Vault,
+};
 use crate::wechat::id::{AppId, OpenId};
 
 mod browser;
@@ -352,13 +354,13 @@ impl OAuth {
         }))
     }
 
-    /// The session of a cookie, if it is alive.
+    /// The session of a cookie, if it is alive, and its user.
     ///
     /// # Errors
     ///
     /// When the store did not answer.
-    pub async fn session(&self, cookie: &str) -> Result<Option<Session>, StoreError> {
-        self.store.session(&digest(cookie)).await
+    pub async fn signed_in(&self, cookie: &str) -> Result<Option<SignedIn>, StoreError> {
+        self.store.signed_in(&digest(cookie)).await
     }
 
     /// The signed-in user: WeChat's answer to `sns/userinfo`, or what the store knows after
@@ -367,8 +369,9 @@ impl OAuth {
     /// # Errors
     ///
     /// [`UserError`].
-    pub async fn user(&self, session: &Session) -> Result<Value, UserError> {
-        let Some(user) = self.store.user(&session.open_id).await? else {
+    pub async fn user(&self, signed_in: SignedIn) -> Result<Value, UserError> {
+        let session = &signed_in.session;
+        let Some(user) = signed_in.user else {
             return Err(UserError::AuthorizationExpired(restart(session)));
         };
         if session.scope == Scope::SnsapiBase.as_str() {

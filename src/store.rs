@@ -289,6 +289,15 @@ pub struct Session {
     pub scope: String,
 }
 
+/// A session, with what is stored about its user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignedIn {
+    /// The session.
+    pub session: Session,
+    /// Its user, unless he was forgotten.
+    pub user: Option<StoredUser>,
+}
+
 /// A sign-in under way: what the OAuth `state` stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignIn {
@@ -318,7 +327,7 @@ pub enum Exchange {
 
 /// Sign-ins under way, and sessions.
 #[async_trait]
-pub trait SignInStore: Send + Sync {
+pub trait SignInStore: UserStore {
     /// Stores a new sign-in under the digest of its `state`. One that is there already stays.
     async fn create_sign_in(
         &self,
@@ -355,6 +364,15 @@ pub trait SignInStore: Send + Sync {
 
     /// The session, unless expired.
     async fn session(&self, id: &Digest) -> Result<Option<Session>, StoreError>;
+
+    /// The session, unless expired, and its user: what every request of a signed-in user asks for.
+    async fn signed_in(&self, id: &Digest) -> Result<Option<SignedIn>, StoreError> {
+        let Some(session) = self.session(id).await? else {
+            return Ok(None);
+        };
+        let user = self.user(&session.open_id).await?;
+        Ok(Some(SignedIn { session, user }))
+    }
 
     /// Ends a session.
     async fn delete_session(&self, id: &Digest) -> Result<(), StoreError>;

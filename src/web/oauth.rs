@@ -15,7 +15,7 @@ use super::pages::{Notice, notice};
 use super::request::parameter;
 use super::trace::RequestId;
 use crate::oauth::{BrowserId, Callback, Intent, NextPath, Scope, SignInEnd, UserError};
-use crate::store::{Session, StoreError};
+use crate::store::{SignedIn, StoreError};
 use crate::wechat::id::OpenId;
 
 const MAX_ID_LENGTH: usize = 512;
@@ -143,9 +143,9 @@ pub(super) async fn get_user(
     request: &Request,
     Data(backend): Data<&Arc<Backend>>,
 ) -> Result<Response, Problem> {
-    let session = session(request, backend).await?;
+    let signed_in = signed_in(request, backend).await?;
     if let Some(asked) = parameter(request, "openid")?
-        && OpenId::parse(&asked).ok().as_ref() != Some(&session.open_id)
+        && OpenId::parse(&asked).ok().as_ref() != Some(&signed_in.session.open_id)
     {
         // The same for one who exists and one who does not.
         let detail = "`openid` is not the signed-in user's: leave it out, or sign in as that user";
@@ -156,7 +156,7 @@ pub(super) async fn get_user(
             detail,
         ));
     }
-    match backend.oauth.user(&session).await {
+    match backend.oauth.user(signed_in).await {
         Ok(profile) => Ok(json(&profile)),
         Err(UserError::AuthorizationExpired(intent)) => {
             let detail = "WeChat has ended the authorization: open authorize_url to sign in again";
@@ -173,11 +173,11 @@ pub(super) async fn get_user(
     }
 }
 
-async fn session(request: &Request, backend: &Backend) -> Result<Session, Problem> {
+async fn signed_in(request: &Request, backend: &Backend) -> Result<SignedIn, Problem> {
     if let Some(cookie) = cookies::value(request, SESSION)
-        && let Some(session) = backend.oauth.session(cookie).await?
+        && let Some(signed_in) = backend.oauth.signed_in(cookie).await?
     {
-        return Ok(session);
+        return Ok(signed_in);
     }
     let intent = Intent {
         scope: Scope::SnsapiUserinfo,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join_all, poll_immediate};
 use offiaccount::store::{
     self, Delivered, Digest, Exchange, InstanceId, Lease, MOST_KEPT, MOST_WAITING, OAuthGrant,
-    Sealed, Session, SignIn, Store, StoreError, StoredCredential, StoredUser, check_url,
+    Sealed, Session, SignIn, SignedIn, Store, StoreError, StoredCredential, StoredUser, check_url,
 };
 use offiaccount::telemetry::metrics::StoreMetrics;
 use offiaccount::wechat::id::{OpenId, UnionId};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::types::ValueRef;
+use rusqlite::{OptionalExtension as _, Row, Statement};
 
-use super::{Sqlite, Survives, damaged, millis};
-use crate::store::{Digest, Exchange, Sealed, Session, SignIn, SignInStore, StoreError};
+use super::{Sqlite, Survives, damaged, millis, users};
+use crate::store::{Digest, Exchange, Sealed, Session, SignIn, SignInStore, SignedIn, StoreError};
 use crate::wechat::id::OpenId;
 
 #[async_trait]
@@ -130,14 +131,17 @@ impl SignInStore for Sqlite {
             db.prepare_cached(
                 "SELECT openid, scope FROM sessions WHERE id = ?1 AND expires_at > ?2",
             )?
-            .query_row((id.0, now), |row| {
-                let open_id: String = row.get(0)?;
-                Ok(Session {
-                    open_id: OpenId::parse(&open_id).map_err(|error| damaged(0, error))?,
-                    scope: row.get(1)?,
-                })
-            })
+            .query_row((id.0, now), session)
             .optional()
+        })
+        .await
+    }
+
+    /// One statement: a second job, or a second look at the file, would cost as much as all the rest.
+    async fn signed_in(&self, id: &Digest) -> Result<Option<SignedIn>, StoreError> {
+        let id = *id;
+        self.read("signed_in", move |db, now| {
+            signed_in(&mut *db.prepare_cached(SIGNED_IN)?, &id, now)
         })
         .await
     }
@@ -153,6 +157,36 @@ impl SignInStore for Sqlite {
     }
 }
 
+const SIGNED_IN: &str = "SELECT s.openid, s.scope, u.openid, u.unionid, u.profile, u.scope,
+         u.access_token, u.access_expires_at, u.refresh_token, u.refresh_expires_at
+     FROM sessions AS s LEFT JOIN users AS u ON u.openid = s.openid
+     WHERE s.id = ?1 AND s.expires_at > ?2";
+
+fn signed_in(
+    statement: &mut Statement<'_>,
+    id: &Digest,
+    now: i64,
+) -> rusqlite::Result<Option<SignedIn>> {
+    let found = statement.query_row((id.0, now), |row| {
+        let session = session(row)?;
+        let user = match row.get_ref(2)? {
+            ValueRef::Null => None,
+            _ => Some(users::user(row, 3, session.open_id.clone(), now)?),
+        };
+        Ok(SignedIn { session, user })
+    });
+    found.optional()
+}
+
+/// The columns `openid, scope`.
+fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    let open_id: String = row.get(0)?;
+    Ok(Session {
+        open_id: OpenId::parse(&open_id).map_err(|error| damaged(0, error))?,
+        scope: row.get(1)?,
+    })
+}
+
 /// The columns `browser, scope, next, id`.
 fn sign_in(row: &Row<'_>) -> rusqlite::Result<SignIn> {
     Ok(SignIn {
@@ -161,4 +195,40 @@ fn sign_in(row: &Row<'_>) -> rusqlite::Result<SignIn> {
         next: row.get(2)?,
         id: row.get(3)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::telemetry::metrics::StoreMetrics;
+
+    #[tokio::test]
+    async fn whoever_is_asked_for_the_statement_is_compiled_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = StoreMetrics::register(&Registry::new()).unwrap();
+        let path = folder.path().join("store.db");
+        let store = Sqlite::open(path, metrics).await.unwrap();
+        let session = Session {
+            open_id: OpenId::parse("oAlice").unwrap(),
+            scope: "snsapi_base".into(),
+        };
+        for n in 0..3 {
+            store
+                .create_session(&Digest([n; 32]), &session, Duration::from_secs(60))
+                .await
+                .unwrap();
+        }
+        let asking = store.read("test", |db, now| {
+            let mut statement = db.prepare_cached(SIGNED_IN)?;
+            for n in 0..3 {
+                let found = signed_in(&mut statement, &Digest([n; 32]), now + i64::from(n))?;
+                assert_eq!(found.unwrap().session.open_id.as_str(), "oAlice");
+            }
+            Ok(statement.get_status(StatementStatus::RePrepare))
+        });
+        assert_eq!(asking.await, Ok(0));
+    }
 }

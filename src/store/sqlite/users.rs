@@ -17,20 +17,7 @@ impl UserStore for Sqlite {
                         access_token, access_expires_at, refresh_token, refresh_expires_at
                  FROM users WHERE openid = ?1",
             )?
-            .query_row([open_id.as_str()], |row| {
-                let union_id: Option<String> = row.get(0)?;
-                let profile: Option<String> = row.get(1)?;
-                Ok(StoredUser {
-                    open_id: open_id.clone(),
-                    union_id: union_id
-                        .map(|text| UnionId::parse(&text).map_err(|error| damaged(0, error)))
-                        .transpose()?,
-                    grant: grant(row, now)?,
-                    profile: profile
-                        .map(|text| serde_json::from_str(&text).map_err(|error| damaged(1, error)))
-                        .transpose()?,
-                })
-            })
+            .query_row([open_id.as_str()], |row| user(row, 0, open_id.clone(), now))
             .optional()
         })
         .await
@@ -121,16 +108,37 @@ impl UserStore for Sqlite {
     }
 }
 
+/// The columns `unionid, profile` and those of the grant, from the column `first` on.
+pub(super) fn user(
+    row: &Row<'_>,
+    first: usize,
+    open_id: OpenId,
+    now: i64,
+) -> rusqlite::Result<StoredUser> {
+    let union_id: Option<String> = row.get(first)?;
+    let profile: Option<String> = row.get(first + 1)?;
+    Ok(StoredUser {
+        open_id,
+        union_id: union_id
+            .map(|text| UnionId::parse(&text).map_err(|error| damaged(first, error)))
+            .transpose()?,
+        grant: grant(row, first + 2, now)?,
+        profile: profile
+            .map(|text| serde_json::from_str(&text).map_err(|error| damaged(first + 1, error)))
+            .transpose()?,
+    })
+}
+
 /// The columns from `scope` on.
-fn grant(row: &Row<'_>, now: i64) -> rusqlite::Result<Option<OAuthGrant>> {
-    let Some(scope) = row.get(2)? else {
+fn grant(row: &Row<'_>, first: usize, now: i64) -> rusqlite::Result<Option<OAuthGrant>> {
+    let Some(scope) = row.get(first)? else {
         return Ok(None);
     };
     Ok(Some(OAuthGrant {
         scope,
-        access_token: Sealed(row.get(3)?),
-        access_expires_in: between(now, row.get(4)?),
-        refresh_token: Sealed(row.get(5)?),
-        refresh_expires_in: between(now, row.get(6)?),
+        access_token: Sealed(row.get(first + 1)?),
+        access_expires_in: between(now, row.get(first + 2)?),
+        refresh_token: Sealed(row.get(first + 3)?),
+        refresh_expires_in: between(now, row.get(first + 4)?),
     }))
 }

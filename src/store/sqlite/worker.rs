@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
@@ -452,6 +453,9 @@ fn open(
     let db = Connection::open_with_flags(path, flags).map_err(sql)?;
     db.busy_timeout(LOCK_WAIT).map_err(sql)?;
     db.set_prepared_statement_cache_capacity(64);
+    // Else some statements are compiled anew for each value that is bound to them.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(sql)?;
     look(&db)?;
     match role {
         Role::Writer => {

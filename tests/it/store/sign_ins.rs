@@ -9,6 +9,7 @@ on_every_store! {
     the_first_outcome_of_an_exchange_stays
     what_expired_is_not_found
     a_session_lasts_until_it_is_deleted
+    a_session_is_found_with_its_user
 }
 
 async fn a_sign_in_is_found_by_its_browser_alone(place: Place) {
@@ -177,6 +178,53 @@ async fn what_expired_is_not_found(place: Place) {
         let found = store.sign_in(&digest(2), &BROWSER).await;
         assert_eq!(found, Ok(Some(sign_in("a"))));
     }
+}
+
+async fn a_session_is_found_with_its_user(place: Place) {
+    let [store, other] = place.open_twice().await;
+    let alice = open_id("oAlice");
+    let (session, profile) = (session_of(&alice), json!({"nickname": "爱丽丝"}));
+    assert_eq!(store.signed_in(&digest(1)).await, Ok(None));
+    for (id, life) in [(digest(1), LONG), (digest(2), SHORT)] {
+        store.create_session(&id, &session, life).await.unwrap();
+    }
+    let without = SignedIn {
+        session: session.clone(),
+        user: None,
+    };
+    assert_eq!(store.signed_in(&digest(1)).await, Ok(Some(without)));
+
+    let union_id = UnionId::parse("uAlice").unwrap();
+    let of_bob = grant("snsapi_base", "bob");
+    store
+        .save_grant(&open_id("oBob"), None, &of_bob)
+        .await
+        .unwrap();
+    store
+        .save_grant(&alice, Some(&union_id), &grant("snsapi_userinfo", "alice"))
+        .await
+        .unwrap();
+    store.save_profile(&alice, &profile).await.unwrap();
+    let found = other.signed_in(&digest(1)).await.unwrap().unwrap();
+    assert_eq!(found.session, session);
+    let user = found.user.unwrap();
+    assert_eq!((&user.open_id, user.union_id), (&alice, Some(union_id)));
+    assert_eq!(user.profile, Some(profile));
+    let found = user.grant.unwrap();
+    assert_eq!(found.scope, "snsapi_userinfo");
+    assert_eq!(found.access_token, sealed("alice"));
+    assert!(!found.access_expires_in.is_zero() && !found.refresh_expires_in.is_zero());
+
+    tokio::time::sleep(SHORT * 2).await;
+    assert_eq!(store.signed_in(&digest(2)).await, Ok(None), "it expired");
+    other.delete_session(&digest(1)).await.unwrap();
+    assert_eq!(store.signed_in(&digest(1)).await, Ok(None));
+    store
+        .create_session(&digest(3), &session, LONG)
+        .await
+        .unwrap();
+    other.forget_user(&alice).await.unwrap();
+    assert_eq!(store.signed_in(&digest(3)).await, Ok(None));
 }
 
 async fn a_session_lasts_until_it_is_deleted(place: Place) {
