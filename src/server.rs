@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Endpoint, EndpointExt as _, IntoResponse as _};
+use poem::{Addr, Endpoint, IntoResponse as _};
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +88,7 @@ pub(crate) async fn serve<E>(
 {
     take_all_open_files();
     let server = Arc::new(Server {
-        endpoint: endpoint.map_to_response(),
+        endpoint,
         load,
         shutdown: shutdown.clone(),
         connections: Mutex::default(),
@@ -140,7 +140,7 @@ pub(crate) async fn serve<E>(
             accept(stream.map(|stream| (stream, peer)));
         }
     }
-    server.each_connection(|connection| connection.finish.notify_one());
+    server.each_connection(|connection| connection.tell(FINISH));
     tasks.close();
     let ended_by = async |after| {
         tokio::time::timeout_at(signalled + after, tasks.wait())
@@ -154,7 +154,7 @@ pub(crate) async fn serve<E>(
                 connections = tasks.len(),
                 "cutting off connections that did not end in time"
             );
-            server.each_connection(|connection| connection.cut.notify_one());
+            server.each_connection(|connection| connection.tell(CUT));
             tasks.wait().await;
         }
     }
@@ -212,15 +212,20 @@ struct Connection {
     phase: AtomicU8,
     /// When the phase began.
     since: AtomicU64,
-    /// Finish the request under way, then close.
-    finish: Notify,
+    /// What it was told to do and has not looked at.
+    orders: AtomicU8,
+    /// That there are orders. One for all of them: a connection asks for it whenever it has to wait.
+    told: Notify,
     /// Answer 503 to the request under way: there is no more time for it.
     hurry: Notify,
-    /// Close if the sender is still too slow.
-    overdue: Notify,
-    /// Close now.
-    cut: Notify,
 }
+
+/// Finish the request under way, then close.
+const FINISH: u8 = 1;
+/// Close if the sender is still too slow.
+const OVERDUE: u8 = 2;
+/// Close now.
+const CUT: u8 = 4;
 
 /// Nothing has arrived yet.
 const FRESH: u8 = 0;
@@ -232,6 +237,11 @@ const BUSY: u8 = 2;
 const IDLE: u8 = 3;
 
 impl Connection {
+    fn tell(&self, order: u8) {
+        self.orders.fetch_or(order, Ordering::Release);
+        self.told.notify_one();
+    }
+
     fn enter(&self, phase: u8, clock: &Clock) {
         self.since.store(clock.now(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
@@ -272,14 +282,14 @@ impl<E> Server<E> {
             self.clock.0.fetch_add(1, Ordering::Relaxed);
             self.each_connection(|connection| {
                 if connection.is_overdue(&self.clock) {
-                    connection.overdue.notify_one();
+                    connection.tell(OVERDUE);
                 }
             });
         }
     }
 }
 
-impl<E: Endpoint<Output = poem::Response>> Server<E> {
+impl<E: Endpoint> Server<E> {
     async fn connection(
         self: Arc<Self>,
         id: u64,
@@ -319,14 +329,16 @@ impl<E: Endpoint<Output = poem::Response>> Server<E> {
                 biased;
                 // A client that broke the protocol or went away is no news.
                 _ = &mut serving => break,
-                () = connection.overdue.notified() => {
+                () = connection.told.notified() => {
+                    let orders = connection.orders.swap(0, Ordering::Acquire);
                     // What it waited for may have arrived since it was looked at.
-                    if connection.is_overdue(&self.clock) {
+                    let is_overdue = orders & OVERDUE != 0 && connection.is_overdue(&self.clock);
+                    if is_overdue || orders & CUT != 0 {
                         break;
                     }
-                }
-                () = connection.cut.notified() => break,
-                () = connection.finish.notified() => {
+                    if orders & FINISH == 0 {
+                        continue;
+                    }
                     if connection.phase.load(Ordering::Relaxed) == FRESH {
                         // Its request is on its way: closed now, it would be reset.
                         let arriving = tokio::time::timeout(FIRST_WITHIN, &mut serving);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt as _, Response, Route, get, post};
+use poem::{Endpoint, Response, get, post};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +38,8 @@ pub(crate) use files::Files;
 pub(crate) use headers::PagePolicy;
 pub(crate) use pages::Demo;
 
-use route::route;
+use route::{Routes, route};
+use trace::Traced;
 
 /// What the routes share.
 pub(crate) struct Backend {
@@ -73,7 +74,7 @@ pub(crate) struct Backend {
 pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> {
     let http = &backend.metrics.http.clone();
     let js_config = || get(jssdk::get_js_config).post(jssdk::post_js_config);
-    Route::new()
+    let routes = Routes::new(route(http, "/*", "GET, HEAD", pages::home_or_file))
         .at(
             "/wechat",
             route(
@@ -149,12 +150,7 @@ pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> 
         .at(
             "/metrics",
             route(http, "/metrics", "GET, HEAD", get(health::metrics)),
-        )
-        // `/` too: poem's catch-all takes the empty rest.
-        .at(
-            "/*path",
-            route(http, "/*", "GET, HEAD", pages::home_or_file),
-        )
-        // One layer for all that wraps every route: each one moves the request.
-        .around(move |routes, request| trace::trace(Arc::clone(&backend), routes, request))
+        );
+    // One layer for all that wraps every route: each one moves the request.
+    Traced { backend, routes }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use poem::http::{StatusCode, header};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::web::Data;
 use poem::{Body, Request, Response, handler};
 
@@ -14,6 +14,9 @@ use super::request;
 use crate::ledger::Answer;
 use crate::receiver::{ReceiveError, Refusal};
 use crate::wechat::query::is_echostr;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const XML: HeaderValue = HeaderValue::from_static("application/xml; charset=utf-8");
 
 /// The URL check (基本配置 → 服务器配置 → 提交): answers `echostr`, byte for byte.
 #[handler]
@@ -35,7 +38,7 @@ pub(super) fn verify(
             if backend.verified.is_due() {
                 tracing::info!("the platform has verified this address");
             }
-            Ok(text(echostr.to_owned()))
+            Ok(answer(TEXT, echostr.to_owned()))
         }
         _ => Err(Problem::bad_request(
             "bad_echostr",
@@ -75,10 +78,8 @@ pub(super) async fn receive(
     match backend.ledger.deliver(message).await {
         Answer::Reply(said) => Ok(
             match backend.receiver.reply(&sender, &account, &said, seal) {
-                Some(xml) => Response::builder()
-                    .content_type("application/xml; charset=utf-8")
-                    .body(xml),
-                None => text("success".to_owned()),
+                Some(xml) => answer(XML, xml),
+                None => answer(TEXT, "success".to_owned()),
             },
         ),
         // Nobody is listening any more, or nothing was noted: the platform delivers again.
@@ -95,8 +96,10 @@ fn refuse(backend: &Backend, refusal: &Refusal) -> Response {
         .body("Invalid signature")
 }
 
-fn text(body: String) -> Response {
-    Response::builder()
-        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
-        .body(body)
+fn answer(content_type: HeaderValue, body: String) -> Response {
+    let mut response = Response::from(body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
 }

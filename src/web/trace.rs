@@ -59,50 +59,55 @@ impl fmt::Display for RequestId {
 
 /// What wraps every route: the request's span, the checks that no route does without, what the routes
 /// share, and the headers of every answer.
-pub(super) async fn trace<E: Endpoint<Output = Response>>(
-    backend: Arc<Backend>,
-    routes: Arc<E>,
-    mut request: Request,
-) -> poem::Result<Response> {
-    let id = RequestId::next();
-    let digits = id.digits();
-    let began = Instant::now();
-    // The path alone: queries hold codes, signatures and tokens.
-    let span = tracing::info_span!(
-        "request",
-        request_id = digits.as_str(),
-        method = request.method().as_str(),
-        path = request.uri().path()
-    );
-    request.set_data(id);
-    request.set_data(backend);
-    let mut response = async {
-        let response = match refusal(&request) {
-            Some(problem) => problem.as_response(),
-            None => response_of(routes.call(request)).await,
-        };
-        tracing::debug!(
-            status = response.status().as_u16(),
-            elapsed_us = began.elapsed().as_micros(),
-            "answered"
+pub(super) struct Traced<E> {
+    pub(super) backend: Arc<Backend>,
+    pub(super) routes: E,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Traced<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let id = RequestId::next();
+        let digits = id.digits();
+        let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        // The path alone: queries hold codes, signatures and tokens.
+        let span = tracing::info_span!(
+            "request",
+            request_id = digits.as_str(),
+            method = request.method().as_str(),
+            path = request.uri().path()
         );
-        response
+        request.set_data(id);
+        request.set_data(Arc::clone(&self.backend));
+        let mut response = async {
+            let response = match refusal(&request) {
+                Some(problem) => problem.as_response(),
+                None => response_of(self.routes.call(request)).await,
+            };
+            tracing::debug!(
+                status = response.status().as_u16(),
+                elapsed_us = began.map(|began| began.elapsed().as_micros()),
+                "answered"
+            );
+            response
+        }
+        .instrument(span)
+        .await;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers.insert(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        );
+        if let Ok(id) = HeaderValue::from_str(digits.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        Ok(response)
     }
-    .instrument(span)
-    .await;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    if let Ok(id) = HeaderValue::from_str(digits.as_str()) {
-        headers.insert(REQUEST_ID, id);
-    }
-    Ok(response)
 }
 
 /// Why no route gets to see a request.
