@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prometheus::Histogram;
 use rusqlite::{Connection, types::Type};
 
 use super::watch::watch;
@@ -36,6 +37,9 @@ pub(super) struct Sqlite {
     worker: Arc<Worker>,
     journal: Arc<Journal>,
     metrics: StoreMetrics,
+    /// Of the fast way.
+    deliver_seconds: Histogram,
+    finish_seconds: Histogram,
 }
 
 impl Sqlite {
@@ -56,6 +60,8 @@ impl Sqlite {
         Ok(Self {
             worker: worker.into(),
             journal,
+            deliver_seconds: metrics.good_ends("deliver"),
+            finish_seconds: metrics.good_ends("finish"),
             metrics,
         })
     }

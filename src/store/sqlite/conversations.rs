@@ -39,36 +39,14 @@ impl ConversationStore for Sqlite {
         turn: Turn,
         lease: Duration,
     ) -> Result<Delivered, StoreError> {
-        let mut searched = 0;
-        loop {
-            let began = Instant::now();
-            match self
-                .journal
-                .deliver(of, delivery, turn, lease, began, searched)
-            {
-                Fast::Held(conversation) => {
-                    self.metrics.observe("deliver", "ok", began.elapsed());
-                    return Ok(Delivered::Held(conversation));
-                }
-                Fast::Unsure(search) => {
-                    searched = search.newest();
-                    let find = self.read("search", move |db, now| search.run(db, now));
-                    if find.await != Ok(false) {
-                        break;
-                    }
-                }
-                Fast::No => break,
-            }
+        let began = Instant::now();
+        let fast = self.journal.deliver(of, delivery, turn, lease, began, 0);
+        if let Fast::Held(conversation) = fast {
+            self.note_held(began);
+            return Ok(Delivered::Held(conversation));
         }
-        let delivery = delivery.clone();
-        self.converse("deliver", Survives::Crash, of, move |tables, of| {
-            if let Some(reply) = tables.find_done(of, &delivery.key, delivery.may_be_old)? {
-                return Ok(Delivered::Done(reply));
-            }
-            tables.journal.note_person(journal::person(of));
-            tables.claim(turn, lease).deliver(of, &delivery)
-        })
-        .await
+        // In a box of its own: for the common message no room has to be made.
+        Box::pin(self.deliver_slowly(of, delivery, turn, lease, fast)).await
     }
 
     async fn look(
@@ -125,21 +103,11 @@ impl ConversationStore for Sqlite {
             if wakes {
                 self.worker.wake();
             }
-            self.metrics.observe("finish", "ok", began.elapsed());
+            let elapsed = began.elapsed().as_secs_f64();
+            self.finish_seconds.observe(elapsed);
             return Ok(Finished::Written(Vec::new()));
         }
-        let survives = survives(handled);
-        let handled = handled.clone();
-        self.converse("finish", survives, of, move |tables, of| {
-            let claim = tables.claim(turn, lease);
-            let finished = claim.finish(of, &handled)?;
-            // The same may have been said before.
-            if finished == Finished::Lost && tables.import(of, &handled.key)? {
-                return claim.finish(of, &handled);
-            }
-            Ok(finished)
-        })
-        .await
+        Box::pin(self.finish_slowly(of, handled, turn, lease)).await
     }
 
     async fn release(&self, of: &OpenId, turn: Turn) -> Result<(), StoreError> {
@@ -325,6 +293,69 @@ impl Tables<'_> {
             }
         }
         Ok(windows)
+    }
+}
+
+impl Sqlite {
+    fn note_held(&self, began: Instant) {
+        self.deliver_seconds.observe(began.elapsed().as_secs_f64());
+    }
+
+    /// Goes on with a delivery which memory alone did not decide.
+    async fn deliver_slowly(
+        &self,
+        of: &OpenId,
+        delivery: &Delivery,
+        turn: Turn,
+        lease: Duration,
+        mut fast: Fast,
+    ) -> Result<Delivered, StoreError> {
+        while let Fast::Unsure(search) = fast {
+            let searched = search.newest();
+            let find = self.read("search", move |db, now| search.run(db, now));
+            if find.await != Ok(false) {
+                break;
+            }
+            let began = Instant::now();
+            fast = self
+                .journal
+                .deliver(of, delivery, turn, lease, began, searched);
+            if let Fast::Held(conversation) = fast {
+                self.note_held(began);
+                return Ok(Delivered::Held(conversation));
+            }
+        }
+        let delivery = delivery.clone();
+        self.converse("deliver", Survives::Crash, of, move |tables, of| {
+            if let Some(reply) = tables.find_done(of, &delivery.key, delivery.may_be_old)? {
+                return Ok(Delivered::Done(reply));
+            }
+            tables.journal.note_person(journal::person(of));
+            tables.claim(turn, lease).deliver(of, &delivery)
+        })
+        .await
+    }
+
+    /// Takes the end of a message that the tables know.
+    async fn finish_slowly(
+        &self,
+        of: &OpenId,
+        handled: &Handled,
+        turn: Turn,
+        lease: Duration,
+    ) -> Result<Finished, StoreError> {
+        let survives = survives(handled);
+        let handled = handled.clone();
+        self.converse("finish", survives, of, move |tables, of| {
+            let claim = tables.claim(turn, lease);
+            let finished = claim.finish(of, &handled)?;
+            // The same may have been said before.
+            if finished == Finished::Lost && tables.import(of, &handled.key)? {
+                return claim.finish(of, &handled);
+            }
+            Ok(finished)
+        })
+        .await
     }
 }
 
