@@ -30,6 +30,7 @@ pub mod check;
 pub mod config;
 pub mod customer_service;
 pub mod forward;
+mod hashed;
 pub mod jssdk;
 mod key_file;
 pub mod keys;

@@ -3,8 +3,11 @@
 //! In plain mode the signature does not cover the body, so whoever sees one delivery could send any
 //! body under it. The same pair with the same message is the platform's retry; with another it is not.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+
+use crate::hashed::Ready;
 
 /// A signature is fresh this long, either side of now, in seconds.
 const KEPT_FOR: i64 = 600;
@@ -15,7 +18,7 @@ pub(super) struct ReplayGuard(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    messages: HashMap<u64, u64>,
+    messages: HashMap<u64, u64, Ready>,
     in_order: VecDeque<(i64, u64)>,
     hasher: std::hash::RandomState,
 }
@@ -31,6 +34,7 @@ impl ReplayGuard {
     ) -> bool {
         use std::hash::BuildHasher as _;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *seen;
         while let Some(&(at, pair)) = seen.in_order.front()
             && (at + KEPT_FOR < now || seen.in_order.len() >= KEPT_AT_MOST)
         {
@@ -40,10 +44,10 @@ impl ReplayGuard {
         // Keyed hashes: nobody outside can make two of them collide, and 100,000 pairs stay small.
         let pair = seen.hasher.hash_one((timestamp, nonce));
         let message = seen.hasher.hash_one(ledger_key);
-        match seen.messages.get(&pair) {
-            Some(known) => *known != message,
-            None => {
-                seen.messages.insert(pair, message);
+        match seen.messages.entry(pair) {
+            Entry::Occupied(known) => *known.get() != message,
+            Entry::Vacant(place) => {
+                place.insert(message);
                 seen.in_order.push_back((now, pair));
                 false
             }

@@ -23,12 +23,12 @@
 //! - Memory has bounds, whatever the traffic: [`Limits`].
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::millis;
+use crate::hashed::Ready;
 use crate::store::{
     Conversation, Delivery, Digest, Handled, REMEMBER_MESSAGES, SessionChange, Turn,
 };
@@ -398,28 +398,6 @@ impl Tail {
 fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, millis)
-}
-
-/// Hashes are hashed already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-type Ready = BuildHasherDefault<AsItIs>;
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }
 
 /// A key as it was asked for, with its user.

@@ -10,9 +10,10 @@ use super::super::super::millis;
 use super::super::claim::Claim;
 use super::segments::{self, Ref};
 use super::{
-    BELIEVE_FOR, Batch, CLAIM_AGE, Claimed, Journal, KEEP_WINDOWS, LOOK_EVERY, Mode, Ready, State,
-    Tail, entry, unix_millis,
+    BELIEVE_FOR, Batch, CLAIM_AGE, Claimed, Journal, KEEP_WINDOWS, LOOK_EVERY, Mode, State, Tail,
+    entry, unix_millis,
 };
+use crate::hashed::Ready;
 use crate::wechat::id::OpenId;
 
 /// How a transaction begins.
