@@ -192,7 +192,7 @@ impl Journal {
             };
             claim.deliver(&claimed.of, &claimed.delivery)?;
         }
-        if let Some((refs, base, last_row)) = &mut step.tail {
+        if let Some((refs, base, last_row)) = &step.tail {
             let mut segment = segments::write(db, refs, *base, *last_row)?;
             segment.is_seen = !step.leaves;
             // The jobs look into it.

@@ -2,7 +2,10 @@
 //! each message's stand in them.
 //!
 //! An index of its own for each entry would cost ten times the entry. So a *segment* indexes thousands of
-//! entries at once: their references, sorted by hash, in parts of one page.
+//! entries at once: their references, by their hashes in parts that share a page.
+
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -19,6 +22,18 @@ const MOST_BITS: u32 = 20;
 pub(super) const MESSAGE: u8 = u8::MAX;
 /// Bytes of a reference.
 const REF: usize = 19;
+/// Parts that are written without a pause, in a fraction of a millisecond. A segment in one go would have
+/// the only core of a machine for so long that the messages under way are late.
+const PARTS_AT_ONCE: usize = 128;
+const PAUSE: Duration = Duration::from_micros(100);
+/// From then on there are no pauses: on a busy machine each may last some milliseconds, and a transaction
+/// must be far shorter than [`BELIEVE_FOR`](super::BELIEVE_FOR).
+const PAUSE_WITHIN: Duration = Duration::from_millis(30);
+/// What a transaction has changed is in SQLite's cache until the commit writes it in one go, or until the
+/// cache is full.
+const SMALL_CACHE: &str = "PRAGMA cache_size = 64";
+/// SQLite's own default.
+const USUAL_CACHE: &str = "PRAGMA cache_size = -2000";
 
 /// Where something stands in the journal.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,17 +142,18 @@ pub(super) fn next_row(db: &Connection) -> rusqlite::Result<i64> {
 /// Makes a segment of the rows from `base` to `last_row`.
 pub(super) fn write(
     db: &Connection,
-    refs: &mut [Ref],
+    refs: &[Ref],
     base: i64,
     last_row: i64,
 ) -> rusqlite::Result<Segment> {
-    refs.sort_unstable_by_key(|found| found.hash);
+    let began = Instant::now();
     let times = || refs.iter().map(|found| found.at);
     let (first_at, last_at) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
     let bits = (refs.len() / PART).max(1).ilog2().min(MOST_BITS);
     let messages = || refs.iter().filter(|found| found.kind == MESSAGE);
     let mut filter = Filter::with_room_for(messages().count());
     messages().for_each(|found| filter.insert(found.hash));
+    pause(began);
     db.prepare_cached(
         "INSERT INTO journal_segments (first_at, last_at, base_row, last_row, bits, filter)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -149,20 +165,70 @@ pub(super) fn write(
         base,
         bits,
     };
-    let mut insert = db.prepare_cached("INSERT INTO journal_refs (id, refs) VALUES (?1, ?2)")?;
-    let mut bytes = Vec::with_capacity(PART * REF * 2);
-    for part in refs.chunk_by(|a, b| place.part(a.hash) == place.part(b.hash)) {
-        bytes.clear();
-        part.iter()
-            .for_each(|found| found.write(first_at, &mut bytes));
-        insert.execute((place.part(part[0].hash), &bytes))?;
-    }
+    db.execute_batch(SMALL_CACHE)?;
+    let written = write_refs(db, refs, &place, began);
+    db.execute_batch(USUAL_CACHE)?;
+    written?;
     Ok(Segment {
         place,
         last_at,
         filter: Some(filter),
         is_seen: false,
     })
+}
+
+fn write_refs(
+    db: &Connection,
+    refs: &[Ref],
+    place: &Place,
+    began: Instant,
+) -> rusqlite::Result<()> {
+    let bits = place.bits;
+    let refs = by_part(refs, bits);
+    let mut insert = db.prepare_cached("INSERT INTO journal_refs (id, refs) VALUES (?1, ?2)")?;
+    let mut bytes = Vec::with_capacity(PART * REF * 2);
+    let parts = refs.chunk_by(|a, b| part_of(a.hash, bits) == part_of(b.hash, bits));
+    for (n, part) in parts.enumerate() {
+        if n % PARTS_AT_ONCE == 0 {
+            pause(began);
+        }
+        bytes.clear();
+        part.iter()
+            .for_each(|found| found.write(place.first_at, &mut bytes));
+        insert.execute((place.part(part[0].hash), &bytes))?;
+    }
+    Ok(())
+}
+
+fn pause(began: Instant) {
+    if began.elapsed() < PAUSE_WITHIN {
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The part of a segment in which a hash stands.
+fn part_of(hash: u64, bits: u32) -> usize {
+    // At most `MOST_BITS`.
+    hash.unbounded_shr(64 - bits) as usize
+}
+
+/// The references in the order of their parts. What is sorted by so few numbers need not be compared.
+fn by_part(refs: &[Ref], bits: u32) -> Vec<Ref> {
+    let mut next = vec![0; 1 << bits];
+    for found in refs {
+        next[part_of(found.hash, bits)] += 1;
+    }
+    let mut before = 0;
+    for part in &mut next {
+        before += std::mem::replace(part, before);
+    }
+    let mut sorted = refs.to_vec();
+    for found in refs {
+        let place = &mut next[part_of(found.hash, bits)];
+        sorted[*place] = *found;
+        *place += 1;
+    }
+    sorted
 }
 
 /// Makes segments of the rows that are in none: somebody who wrote them has died. Returns how many.
@@ -193,7 +259,7 @@ pub(super) fn write_missing(db: &Connection, most_entries: usize) -> rusqlite::R
         let Some(base) = base else {
             return Ok(made);
         };
-        write(db, &mut refs, base, last_row)?;
+        write(db, &refs, base, last_row)?;
         made += 1;
     }
 }
@@ -236,8 +302,7 @@ pub(super) fn load(
 impl Place {
     /// The row of `journal_refs` in which a hash stands.
     fn part(&self, hash: u64) -> i64 {
-        let part = hash.unbounded_shr(64 - self.bits);
-        (self.id << MOST_BITS) | i64::try_from(part).unwrap_or(0)
+        (self.id << MOST_BITS) | part_of(hash, self.bits) as i64
     }
 
     /// The rows of `journal_refs` that belong to a segment.
@@ -329,4 +394,30 @@ pub(in super::super) fn collect(db: &Connection, now: i64, step: usize) -> rusql
     db.prepare_cached("DELETE FROM journal_segments WHERE id = ?1")?
         .execute([id])?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_sorted_by_their_part_and_keep_their_order_in_it() {
+        let refs: Vec<Ref> = (0..5_000)
+            .map(|n: u32| Ref {
+                hash: u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                at: 0,
+                row: n,
+                position: 0,
+                kind: MESSAGE,
+            })
+            .collect();
+        for bits in [0, 1, 6, 10] {
+            let mut expected = refs.clone();
+            expected.sort_by_key(|found| part_of(found.hash, bits));
+            assert_eq!(by_part(&refs, bits), expected, "{bits}");
+            let most = part_of(u64::MAX, bits);
+            assert_eq!(most, (1 << bits) - 1);
+        }
+        assert!(by_part(&[], 0).is_empty());
+    }
 }
