@@ -120,6 +120,12 @@ struct Claimed {
     at: DateTime,
 }
 
+impl Gathered {
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+}
+
 impl Batches {
     pub(in crate::store::mongo) fn new(
         database: Database,
@@ -156,7 +162,7 @@ impl Batches {
             && !delivery.is_handled
             && !self.uncommon.holds(of)
             && self.clock.now(now).is_some()
-            && self.gathered().rests_until.is_none_or(|until| until <= now)
+            && !self.gathered().rests(now)
     }
 
     /// Claims a message. Returns whether that is known to have taken effect: then the message is all that
@@ -225,7 +231,10 @@ impl Batches {
         let (taken, is_taken) = oneshot::channel();
         let begin = {
             let mut gathered = self.gathered();
-            if gathered.entries.len() >= MOST_GATHERED || self.tasks.is_closed() {
+            if gathered.rests(Instant::now())
+                || gathered.entries.len() >= MOST_GATHERED
+                || self.tasks.is_closed()
+            {
                 return None;
             }
             gathered.entries.push(Entry { statement, taken });
