@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use prometheus::Histogram;
@@ -175,6 +175,12 @@ struct Tables<'a> {
     db: &'a Connection,
     journal: &'a Journal,
     now: i64,
+}
+
+/// The store's clock: milliseconds since 1970, as the machine says that all processes on the file share.
+fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, millis)
 }
 
 /// A duration as the tables hold it: milliseconds, and never so many that adding the time overflows.

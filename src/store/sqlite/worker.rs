@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::conversations::journal::{self, Begun, GATHER_FOR, Journal};
 use super::error::{spoils_connection, store_error};
-use super::{file, schema};
+use super::{file, schema, unix_millis};
 use crate::store::StoreError;
 
 /// Jobs that may wait in one queue. More than a store does in [`OPERATION_DEADLINE`] is not worth
@@ -357,7 +357,7 @@ impl Slot {
     }
 
     fn read(&mut self, job: &mut dyn Job) -> Result<(), StoreError> {
-        self.with(|db, _| job.run(db, now(db)?))
+        self.with(|db, _| job.run(db, unix_millis()))
     }
 
     /// Runs the jobs in one transaction, as durable as the most careful of them asks. Without jobs there is
@@ -420,7 +420,7 @@ fn run_group(
 fn run_jobs(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]).map(drop);
     // Read when the lock is held: waiting for it may have taken a second.
-    let now = now(db)?;
+    let now = unix_millis();
     for job in group {
         execute("SAVEPOINT job")?;
         if let Err(error) = job.run(db, now) {
@@ -433,12 +433,6 @@ fn run_jobs(db: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()>
         execute("RELEASE job")?;
     }
     Ok(())
-}
-
-/// The store's clock: milliseconds since 1970, as the machine says that all processes on the file share.
-fn now(db: &Connection) -> rusqlite::Result<i64> {
-    db.prepare_cached("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)")?
-        .query_row([], |row| row.get(0))
 }
 
 /// Opens a file that is there: it is neither created (its mode would be the umask's) nor is its name

@@ -25,9 +25,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::super::millis;
+use super::super::{millis, unix_millis};
 use crate::hashed::Ready;
 use crate::store::{
     Conversation, Delivery, Digest, Handled, REMEMBER_MESSAGES, SessionChange, Turn,
@@ -392,12 +392,6 @@ impl Tail {
             }
         }
     }
-}
-
-/// The machine's clock, which is SQLite's.
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, millis)
 }
 
 /// A key as it was asked for, with its user.
