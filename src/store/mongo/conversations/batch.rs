@@ -81,10 +81,10 @@ struct Gathered {
     rests_until: Option<Instant>,
 }
 
-/// A statement, and who waits for it to take effect. He is told the time that it was given.
+/// A statement, and who waits for it to take effect.
 struct Entry {
     statement: Statement,
-    taken: oneshot::Sender<DateTime>,
+    taken: oneshot::Sender<()>,
 }
 
 enum Statement {
@@ -117,7 +117,6 @@ pub(super) struct End {
 struct Claimed {
     turn: Turn,
     mark: Mark,
-    at: DateTime,
 }
 
 impl Gathered {
@@ -183,14 +182,14 @@ impl Batches {
             message: Arc::clone(&delivery.message),
             opens: delivery.opens,
         };
-        let Some(at) = self.gather(Statement::Claim(claim)).await else {
+        if !self.gather(Statement::Claim(claim)).await {
             return false;
-        };
+        }
         let mut claimed = self.claimed();
         if claimed.len() >= MOST_CLAIMED {
             claimed.clear();
         }
-        claimed.insert(delivery.key, Claimed { turn, mark, at });
+        claimed.insert(delivery.key, Claimed { turn, mark });
         true
     }
 
@@ -215,19 +214,19 @@ impl Batches {
 
     /// Ends a message. Returns whether that is known to have taken effect: then nothing of the user's waits.
     pub(super) async fn end(self: &Arc<Self>, end: End) -> bool {
-        self.gather(Statement::End(end)).await.is_some()
+        self.gather(Statement::End(end)).await
     }
 
-    /// Sends a statement with others. Returns the time that it was given, if it is known to have taken effect.
-    async fn gather(self: &Arc<Self>, statement: Statement) -> Option<DateTime> {
+    /// Sends a statement with others. Returns whether it is known to have taken effect.
+    async fn gather(self: &Arc<Self>, statement: Statement) -> bool {
         let (operation, began) = (statement.name(), Instant::now());
         let taken = self.gather_unseen(statement).await;
-        let outcome = if taken.is_some() { "ok" } else { "abandoned" };
+        let outcome = if taken { "ok" } else { "abandoned" };
         self.metrics.observe(operation, outcome, began.elapsed());
         taken
     }
 
-    async fn gather_unseen(self: &Arc<Self>, statement: Statement) -> Option<DateTime> {
+    async fn gather_unseen(self: &Arc<Self>, statement: Statement) -> bool {
         let (taken, is_taken) = oneshot::channel();
         let begin = {
             let mut gathered = self.gathered();
@@ -235,7 +234,7 @@ impl Batches {
                 || gathered.entries.len() >= MOST_GATHERED
                 || self.tasks.is_closed()
             {
-                return None;
+                return false;
             }
             gathered.entries.push(Entry { statement, taken });
             !mem::replace(&mut gathered.is_sent, true)
@@ -243,7 +242,7 @@ impl Batches {
         if begin {
             self.tasks.spawn(Arc::clone(self).send_all());
         }
-        timeout(KNOWN_WITHIN, is_taken).await.ok()?.ok()
+        matches!(timeout(KNOWN_WITHIN, is_taken).await, Ok(Ok(())))
     }
 
     async fn send_all(self: Arc<Self>) {
@@ -300,7 +299,7 @@ impl Batches {
         };
         let answer = self.database.run_command(command).await;
         let answer = answer.and_then(|answer| Ok(bson::deserialize_from_document(answer)?));
-        let outcome = match answer.map(|updated: Updated| updated.tell(entries, now)) {
+        let outcome = match answer.map(|updated: Updated| updated.tell(entries)) {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!(error = reason(&error), "a batch of messages was not taken");
@@ -341,7 +340,7 @@ struct Refused {
 
 impl Updated {
     /// Tells those whose statement took effect, and returns how the command ended.
-    fn tell(self, entries: Vec<Entry>, now: DateTime) -> &'static str {
+    fn tell(self, entries: Vec<Entry>) -> &'static str {
         if self.write_concern_error.is_some() {
             return "timeout";
         }
@@ -357,7 +356,7 @@ impl Updated {
         for (index, entry) in entries.into_iter().enumerate() {
             if !refused.contains(&index) {
                 // He may have gone.
-                let _ = entry.taken.send(now);
+                let _ = entry.taken.send(());
             }
         }
         trouble.map_or("ok", |trouble| {
@@ -432,10 +431,9 @@ impl Claim {
 }
 
 impl End {
-    /// As `finish` would, as long as the message is the only one and nobody else has touched it. Where there
-    /// is no document any more, it is remembered all the same.
+    /// As `finish` would, as long as the message is the only one and nobody else has touched it.
     fn update(&self) -> Document {
-        let Claimed { turn, mark, at } = self.claimed;
+        let Claimed { turn, mark } = self.claimed;
         let is_untouched = doc! {
             "_id": self.of.as_str(),
             "turn": binary(turn.0),
@@ -444,23 +442,25 @@ impl End {
             "waiting.seen.last": mark,
             "ungiven.0": { "$exists": false },
         };
+        // Where this is refused, the server computes the change for what the filter alone says. Should there be
+        // no document any more, that is what it inserts.
+        let seen = doc! { "$arrayElemAt": ["$waiting.seen", 0] };
+        let just_now = doc! { "first": "$$NOW", "deliveries": 1_i64, "last": mark };
         let done = doc! {
-            "seen": { "first": at, "deliveries": 1_i64, "last": mark },
+            "seen": { "$cond": [{ "$isArray": "$waiting.seen" }, seen, just_now] },
             "turn": binary(turn.0),
             "reply": binary(self.reply.as_slice()),
         };
         let change = doc! {
-            "$set": {
-                "turn": Bson::Null,
-                "lease_until": Bson::Null,
-                "due_at": Bson::Null,
-                "waiting": Vec::<Bson>::new(),
-                self.key.entry_path(): done,
-            },
-            "$inc": { "remembered": 1_i64 },
-            "$setOnInsert": { "expires_at": later(at, LIVES) },
+            "turn": Bson::Null,
+            "lease_until": Bson::Null,
+            "due_at": Bson::Null,
+            "waiting": Vec::<Bson>::new(),
+            self.key.entry_path(): done,
+            "remembered": { "$add": [{ "$ifNull": ["$remembered", 0_i64] }, 1_i64] },
+            "expires_at": { "$ifNull": ["$expires_at", from_now(LIVES)] },
         };
-        doc! { "q": is_untouched, "u": change, "upsert": true }
+        doc! { "q": is_untouched, "u": [{ "$set": change }], "upsert": true }
     }
 }
 
