@@ -6,8 +6,9 @@ use mongodb::error::{Error, ErrorKind, RETRYABLE_WRITE_ERROR, WriteFailure};
 use super::Faults;
 use crate::store::StoreError;
 
-/// Two upserts of the same `_id` met; the second finds the document when it tries again.
-const DUPLICATE_KEY: i32 = 11000;
+/// A second document under one `_id`. Of two upserts that met the second finds the document when it tries
+/// again.
+pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Codes of a server that can't do it now: it steps down or shuts down, lost its network, its peers
 /// or its time. 50 is a time limit, 64 and 100 are majorities that can't be had, 14031 is a full disk.

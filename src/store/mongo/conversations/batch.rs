@@ -36,7 +36,7 @@ use super::handled::ENOUGH;
 use super::record::{Key, Mark};
 use super::uncommon::Uncommon;
 use crate::store::mongo::clock::ServerClock;
-use crate::store::mongo::error::reason;
+use crate::store::mongo::error::{DUPLICATE_KEY, reason};
 use crate::store::mongo::expression::{binary, from_now, literal};
 use crate::store::mongo::schema::{CONVERSATIONS, hello};
 use crate::store::{Delivery, Digest, Handled, KEEP_ANSWERS, SessionChange, Trigger, Turn};
@@ -58,8 +58,6 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(150);
 const KNOWN_WITHIN: Duration = Duration::from_millis(300);
 /// After trouble nothing is sent together for this long.
 const REST_FOR: Duration = Duration::from_secs(1);
-/// The server's code for a second document under one `_id`.
-const DUPLICATE_KEY: i32 = 11000;
 
 /// What one instance sends together.
 pub(in crate::store::mongo) struct Batches {
