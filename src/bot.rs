@@ -175,7 +175,7 @@ fn hello(ctx: &Context) -> Reply {
         return Reply::None;
     };
     // An echo is cut and not said in parts: nobody waits for the rest of what he wrote himself.
-    let (reply, cuts) = Reply::Text(format!("Hello {content}")).fitted(false);
+    let (reply, cuts) = Reply::Text(["Hello ", content].concat()).fitted(false);
     for cut in cuts {
         tracing::warn!("{cut}");
     }

@@ -7,7 +7,7 @@
 mod json;
 mod read;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -209,11 +209,17 @@ impl Reply {
             return None;
         }
         let mut out = String::with_capacity(256 + self.content_length());
-        out.push_str("<xml>");
-        push_cdata(&mut out, "ToUserName", to.as_str());
-        push_cdata(&mut out, "FromUserName", from.as_str());
-        push_number(&mut out, "CreateTime", create_time);
-        push_cdata(&mut out, "MsgType", msg_type);
+        // Each message's reply has it, and ids hold nothing that XML has other uses for.
+        out.push_str("<xml><ToUserName><![CDATA[");
+        out.push_str(to.as_str());
+        out.push_str("]]></ToUserName><FromUserName><![CDATA[");
+        out.push_str(from.as_str());
+        out.push_str("]]></FromUserName><CreateTime>");
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{create_time}");
+        out.push_str("</CreateTime><MsgType><![CDATA[");
+        out.push_str(msg_type);
+        out.push_str("]]></MsgType>");
         self.push_content(&mut out);
         out.push_str("</xml>");
         Some(out)

@@ -5,6 +5,10 @@ use sha2::{Digest, Sha256};
 use super::Message;
 use crate::wechat::xml::Element;
 
+/// What a key is made of. Keys lie in the stores: one that is made in another way takes another number.
+const BY_MSG_ID: u8 = 1;
+const BY_FIELDS: u8 = 2;
+
 impl Message {
     /// The same for each delivery of a message, and for no other message.
     ///
@@ -20,13 +24,16 @@ impl Message {
         let mut hash = Sha256::new();
         match self.msg_id {
             Some(id) => {
-                put(&mut hash, "MsgId");
-                put(&mut hash, self.to.as_str());
-                put(&mut hash, self.from.as_str());
+                // With ids as long as the platform's that is one block of the hash.
+                hash.update([BY_MSG_ID]);
                 hash.update(id.get().to_be_bytes());
+                hash.update(self.to.as_str());
+                // No id holds it.
+                hash.update("/");
+                hash.update(self.from.as_str());
             }
             None => {
-                put(&mut hash, "fields");
+                hash.update([BY_FIELDS]);
                 put_children(&mut hash, &root.children);
             }
         }
