@@ -371,7 +371,10 @@ impl<E: Endpoint> Server<E> {
             let request = (request, local, peer, Scheme::HTTP).into();
             tokio::select! {
                 biased;
-                response = self.endpoint.get_response(request) => response,
+                response = self.endpoint.call(request) => match response {
+                    Ok(response) => response.into_response(),
+                    Err(error) => error.into_response(),
+                },
                 () = hurry.notified() => unavailable(),
             }
         };

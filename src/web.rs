@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, Response, get, post};
+use poem::{Endpoint, Response};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +38,7 @@ pub(crate) use files::Files;
 pub(crate) use headers::PagePolicy;
 pub(crate) use pages::Demo;
 
-use route::{Routes, route};
+use route::{Routes, get, post};
 use trace::Traced;
 
 /// What the routes share.
@@ -72,85 +72,21 @@ pub(crate) struct Backend {
 
 /// Every route of the backend.
 pub(crate) fn routes(backend: Arc<Backend>) -> impl Endpoint<Output = Response> {
-    let http = &backend.metrics.http.clone();
     let js_config = || get(jssdk::get_js_config).post(jssdk::post_js_config);
-    let routes = Routes::new(route(http, "/*", "GET, HEAD", pages::home_or_file))
-        .at(
-            "/wechat",
-            route(
-                http,
-                "/wechat",
-                "GET, HEAD, POST",
-                get(callback::verify).post(callback::receive),
-            ),
-        )
-        .at(
-            "/wxAuthorize",
-            route(http, "/wxAuthorize", "GET, HEAD", get(oauth::authorize)),
-        )
-        .at(
-            "/wxCallback",
-            route(http, "/wxCallback", "GET, HEAD", get(oauth::callback)),
-        )
-        .at(
-            "/getUser",
-            route(http, "/getUser", "GET, HEAD", get(oauth::get_user)),
-        )
-        .at(
-            "/getJSConfig",
-            route(http, "/getJSConfig", "GET, HEAD, POST", js_config()),
-        )
-        .at(
-            "/getJsConfig",
-            route(http, "/getJsConfig", "GET, HEAD, POST", js_config()),
-        )
-        .at(
-            "/getTokens",
-            route(http, "/getTokens", "GET, HEAD", get(management::get_tokens)),
-        )
-        .at(
-            "/refreshTokens",
-            route(
-                http,
-                "/refreshTokens",
-                "POST",
-                post(management::refresh_tokens),
-            ),
-        )
-        .at(
-            "/getTickets",
-            route(
-                http,
-                "/getTickets",
-                "GET, HEAD",
-                get(management::get_tickets),
-            ),
-        )
-        .at(
-            "/getFollowers",
-            route(
-                http,
-                "/getFollowers",
-                "GET, HEAD",
-                get(management::get_followers),
-            ),
-        )
-        .at(
-            reply_link::PATH,
-            route(http, reply_link::PATH, "POST", post(replies::take)),
-        )
-        .at(
-            "/healthz",
-            route(http, "/healthz", "GET, HEAD", get(health::healthz)),
-        )
-        .at(
-            "/readyz",
-            route(http, "/readyz", "GET, HEAD", get(health::readyz)),
-        )
-        .at(
-            "/metrics",
-            route(http, "/metrics", "GET, HEAD", get(health::metrics)),
-        );
-    // One layer for all that wraps every route: each one moves the request.
+    let routes = Routes::new(&backend.metrics.http, pages::home_or_file)
+        .at("/wechat", get(callback::verify).post(callback::receive))
+        .at("/wxAuthorize", get(oauth::authorize))
+        .at("/wxCallback", get(oauth::callback))
+        .at("/getUser", get(oauth::get_user))
+        .at("/getJSConfig", js_config())
+        .at("/getJsConfig", js_config())
+        .at("/getTokens", get(management::get_tokens))
+        .at("/refreshTokens", post(management::refresh_tokens))
+        .at("/getTickets", get(management::get_tickets))
+        .at("/getFollowers", get(management::get_followers))
+        .at(reply_link::PATH, post(replies::take))
+        .at("/healthz", get(health::healthz))
+        .at("/readyz", get(health::readyz))
+        .at("/metrics", get(health::metrics));
     Traced { backend, routes }
 }

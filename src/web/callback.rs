@@ -2,10 +2,7 @@
 //!
 //! Every failed authentication answers the same, whatever the cause; the cause is one line in the log.
 
-use std::sync::Arc;
-
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::web::Data;
 use poem::{Body, Request, Response, handler};
 
 use super::Backend;
@@ -22,7 +19,7 @@ const XML: HeaderValue = HeaderValue::from_static("application/xml; charset=utf-
 #[handler]
 pub(super) fn verify(
     request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     let query = match backend
         .receiver
@@ -52,7 +49,7 @@ pub(super) fn verify(
 pub(super) async fn receive(
     request: &Request,
     body: Body,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     let query = match backend
         .receiver

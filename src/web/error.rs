@@ -202,25 +202,20 @@ pub(super) fn into_response(error: poem::Error) -> Response {
     .as_response()
 }
 
-/// The response of a route, or what says why there is none: 500 where a handler panics, while others are
-/// untouched.
-pub(super) async fn response_of(
+/// What comes of a request: 500 where its handler panics, while others are untouched.
+pub(super) async fn or_panic(
     answering: impl Future<Output = poem::Result<Response>>,
-) -> Response {
-    match AssertUnwindSafe(answering).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        // What no route took: `OPTIONS *`, `CONNECT`.
-        Ok(Err(error)) => into_response(error),
-        Err(_panic) => {
-            tracing::error!("a request handler panicked");
-            let detail = "this is our fault; the log has the cause";
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Internal error",
-                detail,
-            )
-            .as_response()
-        }
-    }
+) -> poem::Result<Response> {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|_panic| {
+        tracing::error!("a request handler panicked");
+        let detail = "this is our fault; the log has the cause";
+        let problem = Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            detail,
+        );
+        Err(problem.into())
+    })
 }

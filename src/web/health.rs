@@ -1,10 +1,8 @@
 //! `/healthz` for the balancer, `/readyz` and `/metrics` for the operator.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use poem::http::{StatusCode, header};
-use poem::web::Data;
 use poem::{Response, handler};
 use serde_json::json;
 
@@ -20,7 +18,7 @@ const PROBE_WITHIN: Duration = Duration::from_millis(1_500);
 /// 200 while messages can be answered, 503 from SIGTERM on. A store or a platform that is away is no
 /// reason to be taken out: all instances would be.
 #[handler]
-pub(super) fn healthz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) fn healthz(backend: &Backend) -> Result<Response, Problem> {
     if backend.shutdown.is_cancelled() {
         let detail = "this instance is shutting down";
         return Err(Problem::new(
@@ -35,7 +33,7 @@ pub(super) fn healthz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Pr
 
 /// 200 when store and token are usable, 503 when one is not.
 #[handler]
-pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) async fn readyz(backend: &Backend) -> Result<Response, Problem> {
     let store = async {
         tokio::time::timeout(PROBE_WITHIN, backend.store.ping())
             .await
@@ -65,7 +63,7 @@ pub(super) async fn readyz(Data(backend): Data<&Arc<Backend>>) -> Result<Respons
 
 /// Prometheus text.
 #[handler]
-pub(super) fn metrics(Data(backend): Data<&Arc<Backend>>) -> Result<Response, Problem> {
+pub(super) fn metrics(backend: &Backend) -> Result<Response, Problem> {
     backend.api.tokens().report(&backend.metrics.credentials);
     backend.ledger.report();
     match backend.metrics.encode(backend.skew.seconds()) {

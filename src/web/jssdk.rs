@@ -1,10 +1,8 @@
 //! `/getJSConfig` and `/getJsConfig`: a signed config for the page at `url`.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use poem::http::header;
-use poem::web::Data;
 use poem::{Body, Request, Response, handler};
 use serde::Deserialize;
 use url::form_urlencoded;
@@ -23,7 +21,7 @@ struct Asked {
 #[handler]
 pub(super) async fn get_js_config(
     request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     config(backend, parameter(request, "url")?.as_deref()).await
 }
@@ -33,7 +31,7 @@ pub(super) async fn get_js_config(
 pub(super) async fn post_js_config(
     request: &Request,
     body: Body,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     let body = request::body(request, body).await?;
     let content_type = request

@@ -2,12 +2,10 @@
 //! the route's scope, or `ADMIN_TOKEN`, which opens them all.
 
 use std::mem;
-use std::sync::Arc;
 use std::time::Duration;
 
 use poem::error::ResponseError as _;
 use poem::http::{StatusCode, header};
-use poem::web::Data;
 use poem::{Body, Request, Response, handler};
 use serde::Serialize;
 use serde_json::Value;
@@ -26,10 +24,7 @@ use crate::wechat::id::OpenId;
 
 /// The account's `access_token`.
 #[handler]
-pub(super) async fn get_tokens(
-    request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-) -> Result<Response, Problem> {
+pub(super) async fn get_tokens(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let visit = admit(request, backend, Scope::Tokens, "GET /getTokens").await?;
     let answer = async {
         let credential = backend.api.tokens().get(Kind::AccessToken).await?;
@@ -43,7 +38,7 @@ pub(super) async fn get_tokens(
 pub(super) async fn refresh_tokens(
     request: &Request,
     body: Body,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     let visit = admit(request, backend, Scope::Tokens, "POST /refreshTokens").await?;
     visit.end(renewed(request, body, backend).await)
@@ -67,10 +62,7 @@ async fn renewed(request: &Request, body: Body, backend: &Backend) -> Result<Res
 
 /// A ticket of the account, for programs that sign their own configs or cards.
 #[handler]
-pub(super) async fn get_tickets(
-    request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-) -> Result<Response, Problem> {
+pub(super) async fn get_tickets(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let visit = admit(request, backend, Scope::Tickets, "GET /getTickets").await?;
     visit.end(ticket(request, backend).await)
 }
@@ -102,7 +94,7 @@ async fn ticket(request: &Request, backend: &Backend) -> Result<Response, Proble
 #[handler]
 pub(super) async fn get_followers(
     request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<Response, Problem> {
     let visit = admit(request, backend, Scope::Followers, "GET /getFollowers").await?;
     visit.end(followers(request, backend).await)
@@ -159,7 +151,7 @@ async fn admit(
             action: action.into(),
             status: None,
             errcode: None,
-            request: request.data::<RequestId>().map(ToString::to_string),
+            request: RequestId::of(request).map(|id| id.to_string()),
             times: 1,
             age: Duration::ZERO,
         },

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::web::Data;
 use poem::{IntoResponse as _, Request, Response, handler};
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ use super::cookies::{self, BROWSER, SESSION};
 use super::error::Problem;
 use super::pages::{Notice, notice};
 use super::request::parameter;
-use super::trace::RequestId;
+use super::trace::{RequestId, Shared};
 use crate::oauth::{BrowserId, Callback, Intent, NextPath, Scope, SignInEnd, UserError};
 use crate::store::{SignedIn, StoreError};
 use crate::wechat::id::OpenId;
@@ -22,14 +21,10 @@ const MAX_ID_LENGTH: usize = 512;
 
 /// Sends the browser to WeChat's consent.
 #[handler]
-pub(super) async fn authorize(
-    request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-    Data(id): Data<&RequestId>,
-) -> Response {
+pub(super) async fn authorize(request: &Request, backend: &Backend, id: RequestId) -> Response {
     let intent = match read_intent(request) {
         Ok(intent) => intent,
-        Err(fault) => return notice(backend, *id, &Notice::bad_link(&fault)),
+        Err(fault) => return notice(backend, id, &Notice::bad_link(&fault)),
     };
     let known =
         cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
@@ -43,7 +38,7 @@ pub(super) async fn authorize(
             }
             response
         }
-        Err(error) => notice(backend, *id, &store_away(&error, &intent)),
+        Err(error) => notice(backend, id, &store_away(&error, &intent)),
     }
 }
 
@@ -70,16 +65,17 @@ fn read_intent(request: &Request) -> Result<Intent, String> {
 #[handler]
 pub(super) async fn callback(
     request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-    Data(id): Data<&RequestId>,
+    Shared(backend): Shared,
+    id: RequestId,
 ) -> Response {
+    let backend = &backend;
     let browser =
         cookies::value(request, BROWSER).and_then(|cookie| backend.browser_key.verify(cookie));
     let (Ok(state), Ok(code)) = (parameter(request, "state"), parameter(request, "code")) else {
-        return notice(backend, *id, &Notice::bad_state());
+        return notice(backend, id, &Notice::bad_state());
     };
     let (Some(browser), Some(state)) = (browser, state) else {
-        return notice(backend, *id, &Notice::bad_state());
+        return notice(backend, id, &Notice::bad_state());
     };
     let code = code.as_deref().filter(|code| !code.is_empty());
     match finish(backend, &browser, &state, code).await {
@@ -95,22 +91,22 @@ pub(super) async fn callback(
             response
         }
         Ok(Callback::Ended(intent, SignInEnd::Snapshot)) => {
-            notice(backend, *id, &Notice::snapshot(&intent))
+            notice(backend, id, &Notice::snapshot(&intent))
         }
         Ok(Callback::Ended(intent, SignInEnd::Failed { errcode, timed_out })) => notice(
             backend,
-            *id,
+            id,
             &Notice::exchange_failed(&intent, errcode, timed_out),
         ),
-        Ok(Callback::Declined(intent)) => notice(backend, *id, &Notice::declined(&intent)),
-        Ok(Callback::BadState) => notice(backend, *id, &Notice::bad_state()),
+        Ok(Callback::Declined(intent)) => notice(backend, id, &Notice::declined(&intent)),
+        Ok(Callback::BadState) => notice(backend, id, &Notice::bad_state()),
         Err(error) => {
             let intent = Intent {
                 scope: Scope::SnsapiUserinfo,
                 next: None,
                 id: None,
             };
-            notice(backend, *id, &store_away(&error, &intent))
+            notice(backend, id, &store_away(&error, &intent))
         }
     }
 }
@@ -139,10 +135,7 @@ async fn finish(
 
 /// The signed-in user's profile.
 #[handler]
-pub(super) async fn get_user(
-    request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-) -> Result<Response, Problem> {
+pub(super) async fn get_user(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let signed_in = signed_in(request, backend).await?;
     if let Some(asked) = parameter(request, "openid")?
         && OpenId::parse(&asked).ok().as_ref() != Some(&signed_in.session.open_id)

@@ -1,12 +1,9 @@
 //! The pages that people see, as typed templates. They escape what they are given, and hold neither
 //! inline script nor inline style, so that the content security policy can forbid both.
 
-use std::sync::Arc;
-
 use askama::Template;
 use poem::error::MethodNotAllowedError;
 use poem::http::{HeaderValue, Method, StatusCode, header};
-use poem::web::Data;
 use poem::{Request, Response, handler};
 
 use super::error::Problem;
@@ -58,10 +55,7 @@ pub(crate) struct Demo {
 
 /// The demo page at `/`, a file anywhere else.
 #[handler]
-pub(super) async fn home_or_file(
-    request: &Request,
-    Data(backend): Data<&Arc<Backend>>,
-) -> poem::Result<Response> {
+pub(super) async fn home_or_file(request: &Request, backend: &Backend) -> poem::Result<Response> {
     let is_home = request.uri().path() == "/";
     match *request.method() {
         Method::GET | Method::HEAD if is_home => Ok(home(backend)),

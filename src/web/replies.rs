@@ -1,9 +1,6 @@
 //! `/replies`: where the reply comes to a forwarded message that was answered 202.
 
-use std::sync::Arc;
-
 use poem::http::StatusCode;
-use poem::web::Data;
 use poem::{Body, Request, handler};
 
 use super::Backend;
@@ -17,7 +14,7 @@ use crate::store::Answered;
 pub(super) async fn take(
     request: &Request,
     body: Body,
-    Data(backend): Data<&Arc<Backend>>,
+    backend: &Backend,
 ) -> Result<StatusCode, Problem> {
     let token = parameter(request, "token")?.unwrap_or_default();
     let Some((open_id, key)) = backend.reply_links.open(&token) else {
