@@ -24,9 +24,10 @@
 //! is back. A message that reads or changes the session waits for that, and so do the user's messages
 //! behind it. One is handled twice, and counted, where a retry of it reaches another instance meanwhile.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +70,7 @@ const MESSAGE_SPAN: &str = "message";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// This reply; [`Reply::None`] is `success`.
-    Reply(Said),
+    Reply(Arc<Said>),
     /// Nothing: the platform has hung up, and delivers again.
     HungUp,
     /// Too much is under way. Nothing was noted; the platform delivers again.
@@ -144,22 +145,21 @@ impl Ledger {
     }
 
     /// Takes a delivery and waits for what it is to be answered.
-    pub async fn deliver(&self, message: Message) -> Answer {
+    pub async fn deliver(&self, message: Arc<Message>) -> Answer {
         let inner = &self.0;
         let (is_event, is_farewell) = (message.is_event(), message.is_farewell());
-        let of = message.from.clone();
         let nth = inner.nth_by_its_time(&message);
-        let ticket = Arc::new(Ticket::new(Arc::new(message)));
-        let mut delivery = match inner.desks.enter(ticket, &of) {
+        let now = Instant::now();
+        let ticket = Arc::new(Ticket::new(message, now));
+        let mut delivery = match inner.desks.enter(ticket) {
             Entered::Joined(ticket) => {
                 inner.metrics.count_repeat("joined");
-                ticket.deliver(nth)
+                ticket.deliver(nth, now)
             }
-            Entered::New(ticket, seat) => {
-                let delivery = ticket.deliver(nth);
-                if let Some(seat) = seat {
-                    inner.start(&ticket.key, Arc::clone(inner).register(seat));
-                }
+            Entered::InLine(ticket) => ticket.deliver(nth, now),
+            Entered::First(ticket, seat, charge) => {
+                let delivery = ticket.deliver(nth, now);
+                inner.start(&ticket.key, Arc::clone(inner).register(seat, charge));
                 delivery
             }
             Entered::Full => {
@@ -176,7 +176,7 @@ impl Ledger {
             Waited::Last => {
                 let thinking = inner.texts.thinking.clone().filter(|_| !is_farewell);
                 let thinking = inner.fit(thinking.into(), is_event);
-                ("thinking", Answer::Reply(inner.say(thinking)))
+                ("thinking", Answer::Reply(Arc::new(inner.say(thinking))))
             }
             Waited::Held => {
                 // Counted first: when the platform hangs up, this future is dropped.
@@ -279,10 +279,10 @@ impl Inner {
     /// then most messages are handled, and none of them has cost a task.
     fn start(&self, key: &Digest, task: impl Future<Output = ()> + Send + 'static) {
         let _open = self.tasks.token();
-        let mut task = Box::pin(task.instrument(Self::span(key)));
+        let mut task = Box::pin(task).instrument(Self::span(key));
         // Where it waits, it is polled again by a task of its own, which is woken then.
         let mut cx = task::Context::from_waker(Waker::noop());
-        if task.as_mut().poll(&mut cx).is_pending() {
+        if pin!(&mut task).poll(&mut cx).is_pending() {
             self.tasks.spawn(task);
         }
     }

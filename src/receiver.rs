@@ -11,7 +11,6 @@ use crate::config::Account;
 use crate::ledger::Said;
 use crate::secret::Secret;
 use crate::wechat::crypto::{self, Cipher, CryptoError};
-use crate::wechat::id::{OpenId, OriginalId};
 use crate::wechat::query::{DeliveryQuery, QueryError};
 use crate::wechat::xml::{self, XmlError};
 use crate::wechat::{Message, MessageError, signature};
@@ -168,10 +167,10 @@ impl Receiver {
         &self,
         query: &DeliveryQuery<'_>,
         body: &[u8],
-    ) -> Result<(Message, Option<Seal>), ReceiveError> {
+    ) -> Result<(Arc<Message>, Option<Seal>), ReceiveError> {
         let (message, seal) = if self.is_encrypted() {
             let (clear, seal) = self.decrypt(query, body)?;
-            (Message::parse(clear.as_bytes())?, Some(seal))
+            (Arc::new(Message::parse(clear.as_bytes())?), Some(seal))
         } else {
             let xml = std::str::from_utf8(body).map_err(|_| MessageError::from(XmlError::Utf8))?;
             let root = xml::parse_text(xml).map_err(MessageError::from)?;
@@ -179,13 +178,13 @@ impl Receiver {
             if root.child("Encrypt").is_some() {
                 return Err(Refusal::Encrypted.into());
             }
-            (Message::from_root(&root, xml)?, None)
+            (Arc::new(Message::from_root(&root, xml)?), None)
         };
         if self.replays.is_replay(
             &query.timestamp,
             &query.nonce,
             &message.ledger_key(),
-            self.skew.now(),
+            query.timestamp_seconds(),
         ) {
             return Err(Refusal::Replay.into());
         }
@@ -221,16 +220,9 @@ impl Receiver {
         Err(refusal.into())
     }
 
-    /// The body that answers a message of `sender` to `account`, sealed as the message was. `None`:
-    /// answer `success`.
-    pub fn reply(
-        &self,
-        sender: &OpenId,
-        account: &OriginalId,
-        said: &Said,
-        seal: Option<Seal>,
-    ) -> Option<String> {
-        let xml = said.reply.to_xml(sender, account, said.at)?;
+    /// The body that answers a message, sealed as the message was. `None`: answer `success`.
+    pub fn reply(&self, message: &Message, said: &Said, seal: Option<Seal>) -> Option<String> {
+        let xml = said.reply.to_xml(&message.from, &message.to, said.at)?;
         let Some(seal) = seal else {
             return Some(xml);
         };

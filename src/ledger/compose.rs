@@ -23,6 +23,12 @@ pub(super) struct Composed {
 
 /// Puts the kept answers and the new one together.
 pub(super) fn compose(kept: &[(AnswerId, Reply)], new: Reply) -> Composed {
+    if kept.is_empty() && !is_in_parts(&new) {
+        return Composed {
+            say: if new.is_silent() { Reply::None } else { new },
+            ..Composed::default()
+        };
+    }
     let mut new = parts(new);
     // Handing over waits for nothing: the user talks to people from now on.
     if kept.is_empty() || matches!(new.first(), Some(Reply::TransferCustomerService { .. })) {
@@ -57,11 +63,19 @@ pub(super) fn compose(kept: &[(AnswerId, Reply)], new: Reply) -> Composed {
     }
 }
 
+fn is_in_parts(reply: &Reply) -> bool {
+    matches!(reply, Reply::Text(content) if is_long(content))
+}
+
+fn is_long(content: &str) -> bool {
+    content.len() > MAX_TEXT_BYTES
+}
+
 /// A new answer as replies that the platform delivers: a long text becomes several.
 pub(super) fn parts(reply: Reply) -> Vec<Reply> {
     match reply {
         reply if reply.is_silent() => vec![],
-        Reply::Text(content) if content.len() > MAX_TEXT_BYTES => split_text(&content)
+        Reply::Text(content) if is_long(&content) => split_text(&content)
             .map(|part| Reply::Text(part.to_owned()))
             .filter(|part| !part.is_silent())
             .collect(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::desk::{Charge, Seat};
-use super::handle::Standing;
+use super::handle::Begun;
 use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::store::{Delivered, Digest};
 use crate::wechat::id::OpenId;
@@ -103,14 +103,14 @@ impl Inner {
         self.spawn(&key, async move {
             let following = inner.look_until_done(&seat, charge);
             let closing = inner.closing.clone();
-            if let Some(Some(first)) = closing.run_until_cancelled(following).await {
-                inner.run(seat, Some(first)).await;
+            if let Some(Some(begun)) = closing.run_until_cancelled(following).await {
+                inner.run(seat, begun).await;
             }
         });
     }
 
-    async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Standing> {
-        let (following, begin) = self.followed.enter(&seat.of, &charge.key);
+    async fn look_until_done(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Begun> {
+        let (following, begin) = self.followed.enter(seat.of(), &charge.key);
         if begin {
             self.tasks.spawn(Arc::clone(self).ask_for_followed());
         }
@@ -120,16 +120,17 @@ impl Inner {
             let news = following.news.notified();
             // With or without.
             let _ = tokio::time::timeout(LOOK_AT_LEAST_EVERY, news).await;
-            let look = store.look(&seat.of, &charge.key, seat.turn, LEASE);
+            let look = store.look(seat.of(), &charge.key, seat.turn, LEASE);
             match within(STORE_WITHIN, look).await {
                 Ok(Delivered::Held(held)) => {
                     tracing::info!("taking over a conversation whose holder is gone");
-                    let to_run = seat.note(held.waiting, Some(charge));
-                    return to_run.then_some((held.session, held.kept));
+                    let first = seat.note(held.waiting, Some(charge))?;
+                    let standing = Some((held.session, held.kept));
+                    return Some(Begun { first, standing });
                 }
                 Ok(Delivered::Done(said)) => {
                     self.metrics.count_repeat("kept");
-                    self.publish_found(&seat.of, &charge, &said).await;
+                    self.publish_found(seat.of(), &charge, &said).await;
                     return None;
                 }
                 Ok(Delivered::Elsewhere {

@@ -1,12 +1,14 @@
 //! The handling of one user's messages, one by one, and what becomes of each answer.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tracing::Instrument as _;
 
 use super::compose::{compose, parts};
@@ -30,11 +32,18 @@ pub(super) const REMEMBER_FOR: Duration = Duration::from_secs(600);
 /// How a conversation stands when the handling of a message begins: its session and its kept answers.
 pub(super) type Standing = (Option<Vec<u8>>, Vec<KeptAnswer>);
 
+/// What is to be run at a desk: its first message, and how the conversation stands for it if that is known.
+pub(super) struct Begun {
+    pub(super) first: Todo,
+    pub(super) standing: Option<Standing>,
+}
+
 /// What the bot made of a message.
 struct Outcome {
     /// `None`: it comes later, from outside.
     reply: Option<Reply>,
     session: SessionChange,
+    at: Instant,
 }
 
 /// What is known of the conversation while a message of it is handled.
@@ -46,78 +55,55 @@ enum Ledger {
 }
 
 impl Inner {
-    /// Handles what is to be done at a desk, until there is nothing more. `first` is how the
-    /// conversation stands for the first message, if that is known already.
-    pub(super) fn run(
-        self: Arc<Self>,
-        seat: Seat,
-        mut first: Option<Standing>,
-    ) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            while let Some(todo) = seat.next_to_do() {
-                // The first message's is the task's own.
-                let span = match &first {
-                    Some(_) => tracing::Span::current(),
-                    None => Self::span(todo.key()),
-                };
-                let seeing_to = self.see_to(&seat, todo, first.take()).instrument(span);
-                if AssertUnwindSafe(seeing_to).catch_unwind().await.is_err() {
-                    tracing::error!("the handling of a message panicked");
-                }
+    /// Handles what is to be done at a desk, until there is nothing more.
+    pub(super) async fn run(self: Arc<Self>, seat: Seat, begun: Begun) {
+        let mut next = Some((begun.first, begun.standing));
+        while let Some((todo, standing)) = next
+            .take()
+            .or_else(|| seat.next_to_do().map(|todo| (todo, None)))
+        {
+            // The first message's is the task's own.
+            let span = match &standing {
+                Some(_) => tracing::Span::current(),
+                None => Self::span(todo.key()),
+            };
+            let seeing_to = self.see_to(&seat, todo, standing).instrument(span);
+            if AssertUnwindSafe(seeing_to).catch_unwind().await.is_err() {
+                tracing::error!("the handling of a message panicked");
             }
-        })
+        }
     }
 
-    async fn see_to(self: &Arc<Self>, seat: &Seat, todo: Todo, first: Option<Standing>) {
-        let (charge, standing) = match todo {
-            Todo::Unregistered(charge) => (charge, None),
-            Todo::Registered(waiting, charge) => {
-                let Some(charge) = self.charge_of(waiting, charge) else {
-                    return;
-                };
-                let standing = match first {
-                    Some(standing) => Ok(standing),
-                    None => self.look_again(seat, &charge).await,
-                };
-                match standing {
-                    Ok(standing) => (charge, Some(standing)),
-                    Err(Ok(Delivered::Done(said))) => {
-                        self.metrics.count_repeat("kept");
-                        return self.publish_found(&seat.of, &charge, &said).await;
-                    }
-                    Err(Ok(_)) => return self.follow(seat, charge),
-                    Err(Err(_)) => (charge, None),
+    async fn see_to(self: &Arc<Self>, seat: &Seat, todo: Todo, known: Option<Standing>) {
+        let (charge, is_registered) = match todo {
+            Todo::Registered(charge) => (charge, true),
+            Todo::Unregistered(charge) => (charge, false),
+            Todo::Elsewhere(waiting) => match charge_of(seat, *waiting) {
+                Some(charge) => (charge, true),
+                None => return,
+            },
+        };
+        let standing = match known {
+            None if is_registered => match Box::pin(self.look_again(seat, &charge)).await {
+                Ok(standing) => Some(standing),
+                Err(Ok(Delivered::Done(said))) => {
+                    self.metrics.count_repeat("kept");
+                    return Box::pin(self.publish_found(seat.of(), &charge, &said)).await;
                 }
-            }
+                Err(Ok(_)) => return self.follow(seat, charge),
+                Err(Err(_)) => None,
+            },
+            known => known,
         };
         self.handle(seat, charge, standing).await;
     }
 
-    /// The charge of a message that waits: one that was delivered here, or to another instance.
-    fn charge_of(&self, waiting: Waiting, charge: Option<Charge>) -> Option<Charge> {
-        let charge = match (charge, self.desks.find(&waiting.key), waiting.message) {
-            (Some(charge), _, _) => charge,
-            (None, Some(ticket), _) => self.desks.charge(ticket),
-            (None, None, message) => match Message::parse(message?.as_bytes()) {
-                Ok(message) => {
-                    let ticket = Ticket::new(Arc::new(message));
-                    self.desks.charge(Arc::new(ticket))
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a message that another instance left can't be read");
-                    return None;
-                }
-            },
-        };
-        charge.note_stored();
-        charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
-        Some(charge)
-    }
-
     /// Sees to it that what waits is handled.
     fn take_up(self: &Arc<Self>, seat: &Seat, waiting: Vec<Waiting>) {
-        if seat.note(waiting, None) {
-            self.tasks.spawn(Arc::clone(self).run(seat.beside(), None));
+        if let Some(first) = seat.note(waiting, None) {
+            let standing = None;
+            let run = Arc::clone(self).run(seat.beside(), Begun { first, standing });
+            self.tasks.spawn(run);
         }
     }
 
@@ -128,7 +114,7 @@ impl Inner {
         ticket: &Ticket,
     ) -> Result<Standing, Result<Delivered, StoreError>> {
         let store = &self.services.store;
-        let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
+        let look = store.look(seat.of(), &ticket.key, seat.turn, LEASE);
         match within(STORE_WITHIN, look).await {
             Ok(Delivered::Held(held)) => {
                 self.take_up(seat, held.waiting);
@@ -146,24 +132,40 @@ impl Inner {
             ctx.load_session(session);
             ledger = Ledger::Held(kept);
         }
-        let keeping = self.keep_hold(seat, &charge, &ctx, &is_registered);
-        let outcome = tokio::select! {
-            outcome = self.run_bot(&ctx) => outcome,
-            elsewhere = keeping => {
-                // The store is back, and another instance has the message: that one's reply counts.
-                return match elsewhere {
-                    Delivered::Done(said) => {
-                        self.metrics.count_repeat("kept");
-                        self.publish_found(&seat.of, &charge, &said).await;
-                    }
-                    _ => self.follow(seat, charge),
-                };
+        let outcome = match self.run_and_hold(seat, &charge, &ctx, &is_registered).await {
+            Ok(outcome) => outcome,
+            // The store is back, and another instance has the message: that one's reply counts.
+            Err(Delivered::Done(said)) => {
+                self.metrics.count_repeat("kept");
+                return Box::pin(self.publish_found(seat.of(), &charge, &said)).await;
             }
+            Err(_) => return self.follow(seat, charge),
         };
         if matches!(ledger, Ledger::Away) && is_registered.load(Ordering::Relaxed) {
             ledger = Ledger::Held(vec![]);
         }
         self.conclude(seat, charge, outcome, ledger).await;
+    }
+
+    /// Runs the bot, and keeps the hold on the conversation meanwhile. What it is to another instance, if
+    /// that turns out to have the message.
+    async fn run_and_hold(
+        self: &Arc<Self>,
+        seat: &Seat,
+        ticket: &Ticket,
+        ctx: &Context,
+        is_registered: &AtomicBool,
+    ) -> Result<Outcome, Delivered> {
+        let mut running = pin!(self.run_bot(ctx));
+        // Most handlers end without any waiting: nothing has to be kept up for them.
+        if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
+            return Ok(outcome);
+        }
+        let keeping = Box::pin(self.keep_hold(seat, ticket, ctx, is_registered));
+        tokio::select! {
+            outcome = running => Ok(outcome),
+            elsewhere = keeping => Err(elsewhere),
+        }
     }
 
     /// Renews the lease while a handler runs; registers the message first where the store was away.
@@ -178,7 +180,7 @@ impl Inner {
         loop {
             if is_registered.load(Ordering::Relaxed) {
                 tokio::time::sleep(RENEW_EVERY).await;
-                let renewing = self.services.store.renew(&seat.of, seat.turn, LEASE);
+                let renewing = self.services.store.renew(seat.of(), seat.turn, LEASE);
                 match within(STORE_WITHIN, renewing).await {
                     Ok(true) => {}
                     Ok(false) => {
@@ -236,7 +238,8 @@ impl Inner {
         if privacy::forget_if_demanded(&*self.services.store, message).await {
             session = SessionChange::Cleared;
         }
-        let elapsed = began.elapsed();
+        let at = Instant::now();
+        let elapsed = at.duration_since(began);
         self.metrics.count_handled(kind, counted, elapsed);
         tracing::debug!(
             msg.kind = kind,
@@ -244,7 +247,7 @@ impl Inner {
             elapsed_ms = elapsed.as_millis(),
             "handled a {kind}"
         );
-        Outcome { reply, session }
+        Outcome { reply, session, at }
     }
 
     /// Writes down how a message was handled, and has the answer take the first step it can.
@@ -255,12 +258,29 @@ impl Inner {
         outcome: Outcome,
         ledger: Ledger,
     ) {
-        let (mut kept, mut is_away) = match ledger {
+        let (kept, is_away) = match ledger {
             Ledger::Held(kept) => (kept, false),
             Ledger::Away => (vec![], true),
         };
+        let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept, outcome.at);
+        if handled.is_plain() && publish(&charge, said, &mut handled, outcome.at, is_away) {
+            return self.write_down(seat, charge, handled, is_away).await;
+        }
+        Box::pin(self.conclude_slowly(seat, charge, outcome, kept, is_away)).await;
+    }
+
+    /// The same where more than the answer's own entry depends on it, or no delivery carries it any more.
+    async fn conclude_slowly(
+        self: &Arc<Self>,
+        seat: &Seat,
+        charge: Charge,
+        outcome: Outcome,
+        mut kept: Vec<KeptAnswer>,
+        mut is_away: bool,
+    ) {
+        let mut now = outcome.at;
         loop {
-            let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept);
+            let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept, now);
             if is_away && handled.session != SessionChange::Unchanged {
                 // The user's next message waits, which else would find the session of before.
                 match self.register_until_known(seat, &charge).await {
@@ -268,11 +288,12 @@ impl Inner {
                         self.take_up(seat, held.waiting);
                         kept = held.kept;
                         is_away = false;
+                        now = Instant::now();
                         continue;
                     }
                     Ok(Delivered::Done(said)) => {
                         self.note_handled_twice();
-                        return self.publish_found(&seat.of, &charge, &said).await;
+                        return self.publish_found(seat.of(), &charge, &said).await;
                     }
                     Ok(_) => {
                         self.note_handled_twice();
@@ -290,8 +311,9 @@ impl Inner {
                         }
                         return self.give(seat, charge, said, handled).await;
                     }
-                    Ok(Finished::KeptChanged(now)) => {
-                        kept = now;
+                    Ok(Finished::KeptChanged(new)) => {
+                        kept = new;
+                        now = Instant::now();
                         continue;
                     }
                     Ok(Finished::Lost) => {
@@ -301,15 +323,9 @@ impl Inner {
                     Err(error) => return give_up(seat, &charge, &error),
                 }
             }
-            if let Some(said) = said {
-                // A retry finds it here until it is written.
-                match charge.publish(said.clone()) {
-                    Published::Over if !said.reply.is_silent() && !is_away => continue,
-                    Published::Carried => handled.given = true,
-                    _ => handled.given = said.reply.is_silent(),
-                }
+            if publish(&charge, said, &mut handled, now, is_away) {
+                return self.write_down(seat, charge, handled, is_away).await;
             }
-            return self.write_down(seat, charge, handled, is_away).await;
         }
     }
 
@@ -325,7 +341,7 @@ impl Inner {
             let store = &self.services.store;
             within(
                 STORE_WITHIN,
-                store.finish(&seat.of, handled, seat.turn, LEASE),
+                store.finish(seat.of(), handled, seat.turn, LEASE),
             )
         };
         until_known(finish).await
@@ -346,13 +362,14 @@ impl Inner {
         until_known(register).await
     }
 
-    /// What is said, and what is written about it.
+    /// What is said `now`, and what is written about it.
     fn plan(
         &self,
         seat: &Seat,
         ticket: &Ticket,
         outcome: &Outcome,
         kept: &[KeptAnswer],
+        now: Instant,
     ) -> (Option<Said>, Handled) {
         let mut handled = Handled {
             key: ticket.key,
@@ -370,7 +387,7 @@ impl Inner {
             // He was here when he asked.
             reply = Reply::None;
         }
-        let (say, keep) = if ticket.is_over() {
+        let (say, keep) = if ticket.is_over(now) {
             // No delivery carries anything now: all of it goes down the ladder.
             (Reply::None, parts(reply))
         } else {
@@ -391,7 +408,7 @@ impl Inner {
         let mut said = self.say(say);
         said.holds_kept = !handled.taken.is_empty();
         handled.reply = Some(self.encode(&said));
-        handled.given = said.reply.is_silent() || ticket.has_carrier_for(STORE_WITHIN);
+        handled.given = said.reply.is_silent() || ticket.has_carrier_for(STORE_WITHIN, now);
         handled.kept = keep
             .into_iter()
             .take(MOST_KEPT)
@@ -412,10 +429,10 @@ impl Inner {
             return self.follow(seat, charge);
         };
         let is_silent = said.reply.is_silent();
-        let given = charge.publish(said) == Published::Carried || is_silent;
+        let given = charge.publish(said, Instant::now()) == Published::Carried || is_silent;
         if given != handled.given {
             // A delivery has come or gone while it was written.
-            self.note_given(&seat.of, &charge).await;
+            self.note_given(seat.of(), &charge).await;
             handled.given = given;
         }
         self.see_given(seat, charge, &handled);
@@ -463,7 +480,7 @@ impl Inner {
         is_away: bool,
     ) -> Result<(), StoreError> {
         if is_away {
-            match self.register_again(seat, ticket, true).await? {
+            match Box::pin(self.register_again(seat, ticket, true)).await? {
                 Delivered::Held(held) => self.take_up(seat, held.waiting),
                 // It was written before.
                 Delivered::Done(reply) if Some(&reply) == handled.reply.as_ref() => return Ok(()),
@@ -471,7 +488,7 @@ impl Inner {
                     self.note_handled_twice();
                     if ticket.is_carried() && !self.decode(&reply).holds_kept {
                         // The other's is not given as well.
-                        self.note_given(&seat.of, ticket).await;
+                        Box::pin(self.note_given(seat.of(), ticket)).await;
                     }
                     return Ok(());
                 }
@@ -484,7 +501,7 @@ impl Inner {
         let finishing = self
             .services
             .store
-            .finish(&seat.of, handled, seat.turn, LEASE);
+            .finish(seat.of(), handled, seat.turn, LEASE);
         match within(STORE_WITHIN, finishing).await? {
             Finished::Written(next) => self.take_up(seat, next),
             Finished::Lost | Finished::KeptChanged(_) => return Err(held_elsewhere()),
@@ -496,6 +513,46 @@ impl Inner {
         self.metrics.count_repeat("twice");
         tracing::warn!("another instance has handled the message too");
     }
+}
+
+/// Hands a reply to the deliveries that wait `now`, before it is written down, and notes whether one
+/// carries it. A retry finds it here until it is written. Returns false if no delivery will carry it: then
+/// it is to be planned anew.
+fn publish(
+    ticket: &Ticket,
+    said: Option<Said>,
+    handled: &mut Handled,
+    now: Instant,
+    is_away: bool,
+) -> bool {
+    let Some(said) = said else {
+        return true;
+    };
+    let is_silent = said.reply.is_silent();
+    match ticket.publish(said, now) {
+        Published::Over if !is_silent && !is_away => return false,
+        Published::Carried => handled.given = true,
+        _ => handled.given = is_silent,
+    }
+    true
+}
+
+/// The charge of a message that was delivered elsewhere. It may be under way here by now.
+fn charge_of(seat: &Seat, waiting: Waiting) -> Option<Charge> {
+    let ticket = match seat.find(&waiting.key) {
+        Some(ticket) => ticket,
+        None => match Message::parse(waiting.message?.as_bytes()) {
+            Ok(message) => Arc::new(Ticket::new(Arc::new(message), Instant::now())),
+            Err(error) => {
+                tracing::error!(%error, "a message that another instance left can't be read");
+                return None;
+            }
+        },
+    };
+    let charge = seat.charge(ticket);
+    charge.note_stored();
+    charge.count_elsewhere(waiting.deliveries, waiting.first_seen);
+    Some(charge)
 }
 
 /// Asks the store until it answers, for as long as it is worth it.

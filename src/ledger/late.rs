@@ -2,7 +2,7 @@
 //! and else given with the user's next message.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::desk::{Charge, Seat};
 use super::{Inner, Said, within};
@@ -24,7 +24,7 @@ impl Inner {
     /// Sees to it that an answer that was written down reaches the user.
     pub(super) fn see_given(self: &Arc<Self>, seat: &Seat, charge: Charge, handled: &Handled) {
         if !handled.kept.is_empty() {
-            let (inner, of) = (Arc::clone(self), seat.of.clone());
+            let (inner, of) = (Arc::clone(self), seat.of().clone());
             let key = charge.key;
             self.spawn(&key, async move {
                 tokio::time::sleep(BEHIND_THE_REPLY).await;
@@ -42,9 +42,9 @@ impl Inner {
     async fn give_late(self: &Arc<Self>, seat: &Seat, charge: Charge) {
         let waiting = charge.is_carried_in_time();
         match self.closing.run_until_cancelled(waiting).await {
-            Some(true) => self.note_given(&seat.of, &charge).await,
+            Some(true) => self.note_given(seat.of(), &charge).await,
             Some(false) => {
-                self.keep_and_send(&seat.of, &charge.key).await;
+                self.keep_and_send(seat.of(), &charge.key).await;
             }
             // Another instance finds it overdue.
             None => {}
@@ -61,12 +61,12 @@ impl Inner {
     ) {
         let (inner, of) = (Arc::clone(self), of.clone());
         self.spawn(&key, async move {
-            let charge = inner.desks.find(&key);
+            let charge = inner.desks.find(&of, &key);
             let charge = charge.map(|ticket| inner.desks.charge(ticket));
             let waiting = async {
                 match charge {
                     Some(charge) => {
-                        charge.publish(said);
+                        charge.publish(said, Instant::now());
                         charge.is_carried_in_time().await.then_some(charge)
                     }
                     None => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::Seat;
+use super::handle::Begun;
 use super::{Inner, LEASE};
 use crate::store::StoreError;
 
@@ -36,25 +37,23 @@ impl Inner {
 
     async fn take_over(self: &Arc<Self>, seat: Seat) -> Result<(), StoreError> {
         let store = &self.services.store;
-        let overdue = store.take_overdue(&seat.of, seat.turn, LEASE).await?;
+        let overdue = store.take_overdue(seat.of(), seat.turn, LEASE).await?;
         for key in overdue.not_given {
             // It was given here, which is being noted.
-            if self
-                .desks
-                .find(&key)
-                .is_some_and(|ticket| ticket.is_carried())
-            {
+            let given = seat.find(&key);
+            if given.is_some_and(|ticket| ticket.is_carried()) {
                 continue;
             }
             tracing::info!("an answer that no delivery carried was left by another instance");
-            let (inner, of) = (Arc::clone(self), seat.of.clone());
+            let (inner, of) = (Arc::clone(self), seat.of().clone());
             self.spawn(&key, async move { inner.keep_and_send(&of, &key).await });
         }
         if let Some(held) = overdue.held
-            && seat.note(held.waiting, None)
+            && let Some(first) = seat.note(held.waiting, None)
         {
             tracing::info!("taking over messages whose handler is gone");
-            let run = Arc::clone(self).run(seat, Some((held.session, held.kept)));
+            let standing = Some((held.session, held.kept));
+            let run = Arc::clone(self).run(seat, Begun { first, standing });
             self.tasks.spawn(run);
         }
         Ok(())

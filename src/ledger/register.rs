@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 
 use super::desk::{Charge, Seat};
-use super::handle::{ASK_AGAIN_EVERY, REMEMBER_FOR, Standing};
+use super::handle::{ASK_AGAIN_EVERY, Begun, REMEMBER_FOR};
 use super::ticket::{Published, Ticket};
 use super::{Inner, LEASE, STORE_WITHIN, within};
 use crate::customer_service;
@@ -19,39 +19,36 @@ use crate::wechat::id::OpenId;
 const FRESH_SECONDS: i64 = 60;
 
 impl Inner {
-    /// Registers what stands in line at a desk.
-    pub(super) async fn register(self: Arc<Self>, seat: Seat) {
-        while let Some(charge) = seat.next_in_line() {
+    /// Registers a message, and what stands in line behind it at its desk.
+    pub(super) async fn register(self: Arc<Self>, seat: Seat, first: Charge) {
+        let mut next = Some(first);
+        while let Some(charge) = next.take().or_else(|| seat.next_in_line()) {
             let registering = AssertUnwindSafe(self.register_one(&seat, charge));
-            let (to_run, first) = match registering.catch_unwind().await {
-                Ok(found) => found,
+            let begun = match registering.catch_unwind().await {
+                Ok(Some(begun)) => begun,
+                Ok(None) => continue,
                 Err(_panic) => {
                     tracing::error!("registering a message panicked");
                     continue;
                 }
             };
-            if !to_run {
-                continue;
-            }
             if seat.stop_registering() {
-                return self.run(seat, first).await;
+                return self.run(seat, begun).await;
             }
             let (inner, seat) = (Arc::clone(&self), seat.beside());
-            self.tasks.spawn(inner.run(seat, first));
+            self.tasks.spawn(inner.run(seat, begun));
         }
     }
 
-    /// Registers one message. Returns whether the caller is to run what waits, and how the conversation
-    /// stands then.
-    async fn register_one(
-        self: &Arc<Self>,
-        seat: &Seat,
-        charge: Charge,
-    ) -> (bool, Option<Standing>) {
+    /// Registers one message. Returns what the caller is to run, if nobody else does.
+    async fn register_one(self: &Arc<Self>, seat: &Seat, charge: Charge) -> Option<Begun> {
         match self.deliver_to_store(seat, &charge, false).await {
             Ok(Delivered::Held(held)) => {
-                let to_run = seat.note(held.waiting, Some(charge));
-                (to_run, Some((held.session, held.kept)))
+                let first = seat.note(held.waiting, Some(charge))?;
+                Some(Begun {
+                    first,
+                    standing: Some((held.session, held.kept)),
+                })
             }
             Ok(Delivered::Elsewhere {
                 deliveries,
@@ -59,26 +56,27 @@ impl Inner {
             }) => {
                 charge.count_elsewhere(deliveries, first_seen);
                 self.follow(seat, charge);
-                (false, None)
+                None
             }
             Ok(Delivered::Done(said)) => {
                 self.metrics.count_repeat("kept");
-                self.publish_found(&seat.of, &charge, &said).await;
-                (false, None)
+                Box::pin(self.publish_found(seat.of(), &charge, &said)).await;
+                None
             }
             Ok(Delivered::Full) => {
                 charge.refuse();
-                (false, None)
+                None
             }
             // A message must be answered while the store is away: from this instance's memory.
             Err(error) => {
                 tracing::warn!(%error, "handling a message without the ledger");
-                let (to_run, known) = seat.note_unregistered(charge);
+                let (first, known) = seat.note_unregistered(charge);
                 if let Some(charge) = known {
                     // It is handled here, or was: its reply is in the store, or soon will be.
                     self.look_out(seat, charge);
                 }
-                (to_run, None)
+                let standing = None;
+                first.map(|first| Begun { first, standing })
             }
         }
     }
@@ -92,7 +90,7 @@ impl Inner {
         is_handled: bool,
     ) -> Result<Delivered, StoreError> {
         let store = &self.services.store;
-        let look = store.look(&seat.of, &ticket.key, seat.turn, LEASE);
+        let look = store.look(seat.of(), &ticket.key, seat.turn, LEASE);
         match within(STORE_WITHIN, look).await? {
             Delivered::Elsewhere { deliveries: 0, .. } => {
                 self.deliver_to_store(seat, ticket, is_handled).await
@@ -114,14 +112,14 @@ impl Inner {
         let age = self.skew.now().saturating_sub(message.create_time);
         let delivery = Delivery {
             key: ticket.key,
-            message: message.xml().into(),
+            message: message.shared_xml(),
             is_farewell: message.is_farewell(),
             may_be_old: age.abs() > FRESH_SECONDS,
             is_handled,
             opens: customer_service::trigger(message),
         };
         let store = &self.services.store;
-        let deliver = store.deliver(&seat.of, &delivery, seat.turn, LEASE);
+        let deliver = store.deliver(seat.of(), &delivery, seat.turn, LEASE);
         let found = within(STORE_WITHIN, deliver).await?;
         if found != Delivered::Full {
             ticket.note_stored();
@@ -137,7 +135,8 @@ impl Inner {
         ticket: &Arc<Ticket>,
         said: &[u8],
     ) {
-        if ticket.publish(self.decode(said)) == Published::Carried {
+        let said = self.decode(said);
+        if ticket.publish(said, Instant::now()) == Published::Carried {
             self.note_given(of, ticket).await;
         }
     }

@@ -55,7 +55,7 @@ struct Progress {
 
 enum State {
     Open,
-    Said(Said),
+    Said(Arc<Said>),
     Busy,
     Abandoned,
 }
@@ -76,7 +76,7 @@ pub(super) enum Published {
 /// How the wait of a delivery ended.
 pub(super) enum Waited {
     /// With the reply.
-    Said(Said),
+    Said(Arc<Said>),
     /// Without, and it must be answered now.
     Last,
     /// Without, and it gets no answer: [`Carrier::hold`] it until the platform has hung up.
@@ -88,8 +88,8 @@ pub(super) enum Waited {
 }
 
 impl Ticket {
-    pub(super) fn new(message: Arc<Message>) -> Self {
-        let now = Instant::now();
+    /// A message that was first seen `now`.
+    pub(super) fn new(message: Arc<Message>, now: Instant) -> Self {
         Self {
             key: Digest(message.ledger_key()),
             message,
@@ -133,9 +133,8 @@ impl Ticket {
         self.is_stored.load(Ordering::Relaxed)
     }
 
-    /// Counts a delivery that begins here. It is the `nth` at least, whoever had those before.
-    pub(super) fn deliver(self: &Arc<Self>, nth: u32) -> Carrier {
-        let arrived = Instant::now();
+    /// Counts a delivery that `arrived` here. It is the `nth` at least, whoever had those before.
+    pub(super) fn deliver(self: &Arc<Self>, nth: u32, arrived: Instant) -> Carrier {
         let mut progress = self.progress();
         progress.deliveries = nth.max(progress.deliveries + 1);
         progress.waiting += 1;
@@ -152,16 +151,19 @@ impl Ticket {
     pub(super) fn count_elsewhere(&self, deliveries: u32, since_first: Duration) {
         let mut progress = self.progress();
         progress.deliveries = progress.deliveries.max(deliveries);
+        if since_first.is_zero() {
+            return;
+        }
         if let Some(first_seen) = Instant::now().checked_sub(since_first) {
             progress.first_seen = progress.first_seen.min(first_seen);
         }
     }
 
     /// Whether a delivery waits here that can carry a reply, and the next one, which may come to another
-    /// instance, is still so far.
-    pub(super) fn has_carrier_for(&self, duration: Duration) -> bool {
+    /// instance, is still so far from `now`.
+    pub(super) fn has_carrier_for(&self, duration: Duration, now: Instant) -> bool {
         let progress = self.progress();
-        progress.carriers > 0 && progress.arrived.elapsed() + duration <= DELIVERY_EVERY
+        progress.carriers > 0 && now.duration_since(progress.arrived) + duration <= DELIVERY_EVERY
     }
 
     /// Whether any delivery waits here.
@@ -174,21 +176,21 @@ impl Ticket {
         self.progress().is_carried
     }
 
-    /// Whether no delivery will carry the reply, were it ready now.
-    pub(super) fn is_over(&self) -> bool {
-        self.progress().is_over()
+    /// Whether no delivery will carry the reply, if it is ready `now`.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.progress().is_over(now)
     }
 
-    /// Hands the reply to every delivery that waits, and to those that come yet.
-    pub(super) fn publish(&self, said: Said) -> Published {
+    /// Hands the reply to every delivery that waits `now`, and to those that come yet.
+    pub(super) fn publish(&self, said: Said, now: Instant) -> Published {
         let mut progress = self.progress();
         if matches!(progress.state, State::Said(_)) {
             return Published::Already;
         }
-        let published = if progress.has_listener() {
+        let published = if progress.has_listener(now) {
             progress.is_carried = true;
             Published::Carried
-        } else if progress.is_over() {
+        } else if progress.is_over(now) {
             if !said.reply.is_silent() {
                 return Published::Over;
             }
@@ -196,7 +198,7 @@ impl Ticket {
         } else {
             Published::Open
         };
-        progress.state = State::Said(said);
+        progress.state = State::Said(Arc::new(said));
         drop(progress);
         self.changed.notify_waiters();
         published
@@ -243,12 +245,13 @@ impl Progress {
     }
 
     /// Whether a delivery waits at whose other end the platform still listens.
-    fn has_listener(&self) -> bool {
-        self.carriers > 0 && self.arrived.elapsed() < LISTENS_FOR
+    fn has_listener(&self, now: Instant) -> bool {
+        self.carriers > 0 && now.duration_since(self.arrived) < LISTENS_FOR
     }
 
-    fn is_over(&self) -> bool {
-        !self.has_listener() && (self.is_over || self.first_seen.elapsed() >= DELIVERIES_END)
+    fn is_over(&self, now: Instant) -> bool {
+        let is_late = || now.duration_since(self.first_seen) >= DELIVERIES_END;
+        !self.has_listener(now) && (self.is_over || is_late())
     }
 }
 
@@ -299,7 +302,7 @@ impl Carrier {
         progress.carriers -= 1;
         let waited = match &progress.state {
             State::Said(_) if self.arrived.elapsed() >= LISTENS_FOR => Waited::Held,
-            State::Said(said) => Waited::Said(said.clone()),
+            State::Said(said) => Waited::Said(Arc::clone(said)),
             State::Busy => Waited::Busy,
             State::Abandoned => Waited::Abandoned,
             State::Open if !holds || progress.delivery() >= LAST_DELIVERY => {

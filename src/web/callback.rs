@@ -2,6 +2,8 @@
 //!
 //! Every failed authentication answers the same, whatever the cause; the cause is one line in the log.
 
+use std::sync::Arc;
+
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Body, Request, Response, handler};
 
@@ -17,10 +19,7 @@ const XML: HeaderValue = HeaderValue::from_static("application/xml; charset=utf-
 
 /// The URL check (基本配置 → 服务器配置 → 提交): answers `echostr`, byte for byte.
 #[handler]
-pub(super) fn verify(
-    request: &Request,
-    backend: &Backend,
-) -> Result<Response, Problem> {
+pub(super) fn verify(request: &Request, backend: &Backend) -> Result<Response, Problem> {
     let query = match backend
         .receiver
         .verify(request.uri().query().unwrap_or_default())
@@ -71,14 +70,11 @@ pub(super) async fn receive(
             ));
         }
     };
-    let (sender, account) = (message.from.clone(), message.to.clone());
-    match backend.ledger.deliver(message).await {
-        Answer::Reply(said) => Ok(
-            match backend.receiver.reply(&sender, &account, &said, seal) {
-                Some(xml) => answer(XML, xml),
-                None => answer(TEXT, "success".to_owned()),
-            },
-        ),
+    match backend.ledger.deliver(Arc::clone(&message)).await {
+        Answer::Reply(said) => Ok(match backend.receiver.reply(&message, &said, seal) {
+            Some(xml) => answer(XML, xml),
+            None => answer(TEXT, "success".to_owned()),
+        }),
         // Nobody is listening any more, or nothing was noted: the platform delivers again.
         Answer::HungUp | Answer::Busy => Ok(StatusCode::SERVICE_UNAVAILABLE.into()),
     }

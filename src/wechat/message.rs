@@ -10,6 +10,7 @@ mod json;
 mod ledger;
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::event::Event;
 use super::id::{AppId, MsgId, OpenId, OriginalId};
@@ -33,7 +34,7 @@ pub struct Message {
     pub idx: Option<u32>,
     /// What it is.
     pub kind: Kind,
-    xml: Box<str>,
+    xml: Arc<str>,
     ledger_key: [u8; 32],
 }
 
@@ -234,6 +235,11 @@ impl Message {
     /// The XML that this was read from.
     pub fn xml(&self) -> &str {
         &self.xml
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_xml(&self) -> Arc<str> {
+        Arc::clone(&self.xml)
     }
 
     /// Every element of the message, read anew from its XML.
