@@ -64,6 +64,8 @@ const CLAIM_AGE: Duration = Duration::from_millis(25);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How long it may be believed that nobody else delivers, since the file last said so.
 const BELIEVE_FOR: Duration = Duration::from_millis(150);
+/// Buffers of rows that are kept for the next ones.
+const MOST_SPARE: usize = 4;
 /// How long entries gather before they are written.
 pub(in super::super) const GATHER_FOR: Duration = Duration::from_millis(5);
 
@@ -123,10 +125,17 @@ struct State {
     batches: Vec<Batch>,
     /// Entries that are in no committed row.
     buffered: usize,
+    /// Of rows that are written, to be filled again: to the system large ones cost more than what is put
+    /// into them.
+    spare: Vec<Vec<u8>>,
     tail: Tail,
     seen: Seen,
     /// In their order.
     segments: Vec<Segment>,
+    /// Nothing that is younger stands in a segment whose messages are not in `seen`.
+    unseen_until: i64,
+    /// When the next of these segments may be learned.
+    learns_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,9 +202,12 @@ impl Journal {
                 claims: HashMap::default(),
                 batches: Vec::new(),
                 buffered: 0,
+                spare: Vec::new(),
                 tail: Tail::default(),
                 seen: Seen::new(millis(FRESH), limits.seen),
                 segments: Vec::new(),
+                unseen_until: i64::MIN,
+                learns_at: Instant::now(),
             }),
             right: Right::new(path),
             limits,
@@ -339,6 +351,9 @@ impl State {
     /// The same of a message that was not made long ago.
     fn fresh_places(&self, message: u64, oldest: i64, searched: i64) -> Vec<Place> {
         let may_be_seen = searched > 0 || self.seen.may_hold(message);
+        if !may_be_seen && self.unseen_until < oldest {
+            return Vec::new();
+        }
         self.segments
             .iter()
             .rev()
@@ -347,6 +362,19 @@ impl State {
             .filter(|segment| (may_be_seen || !segment.is_seen) && segment.may_hold(message))
             .map(|segment| segment.place)
             .collect()
+    }
+
+    fn add_segments(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        self.segments.extend(segments);
+        self.look_for_unseen();
+    }
+
+    fn look_for_unseen(&mut self) {
+        let unseen = self.segments.iter().filter(|segment| !segment.is_seen);
+        self.unseen_until = unseen
+            .map(|segment| segment.last_at)
+            .max()
+            .unwrap_or(i64::MIN);
     }
 
     /// Returns whether it is the first one since the last that were written.
@@ -361,7 +389,7 @@ impl State {
                 row: self.tail.next_row,
                 at: entry.first_seen,
                 count: 0,
-                entries: Vec::new(),
+                entries: self.spare.pop().unwrap_or_default(),
             });
             self.tail.next_row += 1;
         }

@@ -8,13 +8,16 @@ use rusqlite::Connection;
 
 use super::super::super::millis;
 use super::super::claim::Claim;
-use super::segments::{self, Ref};
+use super::segments::{self, Pauses, REFS_AT_ONCE, Ref};
 use super::{
-    BELIEVE_FOR, Batch, CLAIM_AGE, Claimed, Journal, KEEP_WINDOWS, LOOK_EVERY, Mode, State, Tail,
-    entry, unix_millis,
+    BELIEVE_FOR, Batch, CLAIM_AGE, Claimed, FRESH, Journal, KEEP_WINDOWS, LOOK_EVERY, MOST_SPARE,
+    Mode, State, Tail, entry, unix_millis,
 };
 use crate::hashed::Ready;
 use crate::wechat::id::OpenId;
+
+/// Messages that are learned while others wait for it, some microseconds.
+const LEARNED_AT_ONCE: usize = 1_000;
 
 /// How a transaction begins.
 pub(in super::super::super) enum Begun {
@@ -34,8 +37,8 @@ pub(in super::super::super) struct Step {
     signs: bool,
     /// There may be rows that are in no segment.
     recovers: bool,
-    /// To become a segment: references, their base and the last row.
-    tail: Option<(Vec<Ref>, i64, i64)>,
+    /// To become a segment: how many references, their base and the last row.
+    tail: Option<(usize, i64, i64)>,
     /// The newest segment that was known before.
     newest: i64,
     /// The fast way ends.
@@ -165,7 +168,7 @@ impl Journal {
         }
         let tail = &state.tail;
         if !tail.refs.is_empty() && (step.leaves || self.is_segment_due(state)) {
-            step.tail = Some((tail.refs.clone(), tail.base, tail.next_row - 1));
+            step.tail = Some((tail.refs.len(), tail.base, tail.next_row - 1));
         }
     }
 
@@ -192,18 +195,31 @@ impl Journal {
             };
             claim.deliver(&claimed.of, &claimed.delivery)?;
         }
-        if let Some((refs, base, last_row)) = &step.tail {
-            let mut segment = segments::write(db, refs, *base, *last_row)?;
+        if let Some((count, base, last_row)) = step.tail {
+            let pauses = Pauses::new();
+            let refs = self.copy_tail(count, &pauses);
+            let mut segment = segments::write(db, &refs, base, last_row, &pauses)?;
             segment.is_seen = !step.leaves;
             // The jobs look into it.
-            self.lock().segments.push(segment);
+            self.lock().add_segments([segment]);
         }
         if step.recovers {
             segments::write_missing(db, self.limits.segment)?;
             let found = segments::load(db, step.newest, self.limits.filters, unix_millis())?;
-            self.lock().segments.extend(found);
+            self.lock().add_segments(found);
         }
         Ok(())
+    }
+
+    /// The first references of the tail. Others may be added meanwhile, behind them.
+    fn copy_tail(&self, count: usize, pauses: &Pauses) -> Vec<Ref> {
+        let mut refs: Vec<Ref> = Vec::with_capacity(count);
+        while refs.len() < count {
+            let (from, until) = (refs.len(), count.min(refs.len() + REFS_AT_ONCE));
+            refs.extend_from_slice(&self.lock().tail.refs[from..until]);
+            pauses.pause();
+        }
+        refs
     }
 
     /// Notes how a transaction ended.
@@ -226,10 +242,15 @@ impl Journal {
             state.claims.remove(person);
             state.people.insert(*person);
         }
-        let written: usize = step.batches.iter().map(|b| usize::from(b.count)).sum();
-        state.buffered -= written;
-        if let Some((refs, ..)) = &step.tail {
-            state.tail.cut(refs.len());
+        for mut written in step.batches {
+            state.buffered -= usize::from(written.count);
+            if state.spare.len() < MOST_SPARE {
+                written.entries.clear();
+                state.spare.push(written.entries);
+            }
+        }
+        if let Some((count, ..)) = step.tail {
+            state.tail.cut(count);
         }
         if state.newest() > step.newest {
             self.bound_segments(state);
@@ -322,15 +343,49 @@ impl Journal {
             ..Tail::default()
         };
         state.seen.clear();
-        state.segments.extend(loaded);
         for segment in &mut state.segments {
             segment.is_seen = false;
         }
+        state.add_segments(loaded);
         self.bound_segments(&mut state);
         state.mode = Mode::Fast {
             until: checked + BELIEVE_FOR,
         };
         Ok(true)
+    }
+
+    /// Has `seen` know the messages of one more segment that was there before, so that nobody has to look
+    /// for each new message in all of them. In no transaction.
+    pub(in super::super::super) fn learn(&self, db: &Connection) -> rusqlite::Result<()> {
+        let oldest = unix_millis() - millis(FRESH);
+        let mut state = self.lock();
+        let now = Instant::now();
+        if !state.is_fast(now) || state.unseen_until < oldest || now < state.learns_at {
+            return Ok(());
+        }
+        state.learns_at = now + LOOK_EVERY;
+        let mut newest = state.segments.iter().rev();
+        let unseen = newest.find(|segment| !segment.is_seen && segment.last_at >= oldest);
+        let Some(place) = unseen.map(|segment| segment.place) else {
+            return Ok(());
+        };
+        drop(state);
+        let messages = place.messages(db)?;
+        for some in messages.chunks(LEARNED_AT_ONCE) {
+            let mut state = self.lock();
+            // As if they came now: they may be known for longer than need be.
+            let now = unix_millis();
+            some.iter().for_each(|hash| state.seen.insert(*hash, now));
+        }
+        let mut state = self.lock();
+        // Where it went the slow way meanwhile, `seen` may have begun anew.
+        if state.is_fast(Instant::now())
+            && let Some(segment) = state.segments.iter_mut().find(|s| s.place.id == place.id)
+        {
+            segment.is_seen = true;
+            state.look_for_unseen();
+        }
+        Ok(())
     }
 
     /// Goes no fast way any more: the next transaction writes all that is in memory.
@@ -346,6 +401,11 @@ impl Journal {
 }
 
 impl Step {
+    /// Of the journal's rows in it.
+    pub(in super::super::super) fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.entries.len()).sum()
+    }
+
     fn new(checked: Instant) -> Self {
         Self {
             checked,

@@ -22,13 +22,15 @@ const MOST_BITS: u32 = 20;
 pub(super) const MESSAGE: u8 = u8::MAX;
 /// Bytes of a reference.
 const REF: usize = 19;
-/// Parts that are written without a pause, in a fraction of a millisecond. A segment in one go would have
-/// the only core of a machine for so long that the messages under way are late.
-const PARTS_AT_ONCE: usize = 128;
+/// Parts that are written without a pause, and references that are worked on, each in a fraction of a
+/// millisecond. A segment in one go would have the only core of a machine for so long that the messages under
+/// way are late.
+const PARTS_AT_ONCE: usize = 64;
+pub(super) const REFS_AT_ONCE: usize = 8_192;
 const PAUSE: Duration = Duration::from_micros(100);
 /// From then on there are no pauses: on a busy machine each may last some milliseconds, and a transaction
 /// must be far shorter than [`BELIEVE_FOR`](super::BELIEVE_FOR).
-const PAUSE_WITHIN: Duration = Duration::from_millis(30);
+const PAUSE_WITHIN: Duration = Duration::from_millis(40);
 /// What a transaction has changed is in SQLite's cache until the commit writes it in one go, or until the
 /// cache is full.
 const SMALL_CACHE: &str = "PRAGMA cache_size = 64";
@@ -139,21 +141,45 @@ pub(super) fn next_row(db: &Connection) -> rusqlite::Result<i64> {
     Ok(last + 1)
 }
 
+/// The pauses in the making of a segment.
+pub(super) struct Pauses(Instant);
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn pause(&self) {
+        if self.0.elapsed() < PAUSE_WITHIN {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Some of the references after another, with a pause before each.
+    fn between<'a>(&self, refs: &'a [Ref]) -> impl Iterator<Item = &'a [Ref]> {
+        refs.chunks(REFS_AT_ONCE).inspect(|_| self.pause())
+    }
+}
+
 /// Makes a segment of the rows from `base` to `last_row`.
 pub(super) fn write(
     db: &Connection,
     refs: &[Ref],
     base: i64,
     last_row: i64,
+    pauses: &Pauses,
 ) -> rusqlite::Result<Segment> {
-    let began = Instant::now();
-    let times = || refs.iter().map(|found| found.at);
-    let (first_at, last_at) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let (mut first_at, mut last_at) = (i64::MAX, i64::MIN);
+    let mut filter = Filter::with_room_for(refs.len() / 2);
+    for some in pauses.between(refs) {
+        for found in some {
+            (first_at, last_at) = (first_at.min(found.at), last_at.max(found.at));
+            if found.kind == MESSAGE {
+                filter.insert(found.hash);
+            }
+        }
+    }
     let bits = (refs.len() / PART).max(1).ilog2().min(MOST_BITS);
-    let messages = || refs.iter().filter(|found| found.kind == MESSAGE);
-    let mut filter = Filter::with_room_for(messages().count());
-    messages().for_each(|found| filter.insert(found.hash));
-    pause(began);
     db.prepare_cached(
         "INSERT INTO journal_segments (first_at, last_at, base_row, last_row, bits, filter)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -166,7 +192,7 @@ pub(super) fn write(
         bits,
     };
     db.execute_batch(SMALL_CACHE)?;
-    let written = write_refs(db, refs, &place, began);
+    let written = write_refs(db, refs, &place, pauses);
     db.execute_batch(USUAL_CACHE)?;
     written?;
     Ok(Segment {
@@ -181,16 +207,16 @@ fn write_refs(
     db: &Connection,
     refs: &[Ref],
     place: &Place,
-    began: Instant,
+    pauses: &Pauses,
 ) -> rusqlite::Result<()> {
     let bits = place.bits;
-    let refs = by_part(refs, bits);
+    let refs = by_part(refs, bits, pauses);
     let mut insert = db.prepare_cached("INSERT INTO journal_refs (id, refs) VALUES (?1, ?2)")?;
     let mut bytes = Vec::with_capacity(PART * REF * 2);
     let parts = refs.chunk_by(|a, b| part_of(a.hash, bits) == part_of(b.hash, bits));
     for (n, part) in parts.enumerate() {
         if n % PARTS_AT_ONCE == 0 {
-            pause(began);
+            pauses.pause();
         }
         bytes.clear();
         part.iter()
@@ -200,12 +226,6 @@ fn write_refs(
     Ok(())
 }
 
-fn pause(began: Instant) {
-    if began.elapsed() < PAUSE_WITHIN {
-        thread::sleep(PAUSE);
-    }
-}
-
 /// The part of a segment in which a hash stands.
 fn part_of(hash: u64, bits: u32) -> usize {
     // At most `MOST_BITS`.
@@ -213,17 +233,18 @@ fn part_of(hash: u64, bits: u32) -> usize {
 }
 
 /// The references in the order of their parts. What is sorted by so few numbers need not be compared.
-fn by_part(refs: &[Ref], bits: u32) -> Vec<Ref> {
+fn by_part(refs: &[Ref], bits: u32, pauses: &Pauses) -> Vec<Ref> {
     let mut next = vec![0; 1 << bits];
-    for found in refs {
+    for found in pauses.between(refs).flatten() {
         next[part_of(found.hash, bits)] += 1;
     }
     let mut before = 0;
     for part in &mut next {
         before += std::mem::replace(part, before);
     }
+    pauses.pause();
     let mut sorted = refs.to_vec();
-    for found in refs {
+    for found in pauses.between(refs).flatten() {
         let place = &mut next[part_of(found.hash, bits)];
         sorted[*place] = *found;
         *place += 1;
@@ -259,7 +280,7 @@ pub(super) fn write_missing(db: &Connection, most_entries: usize) -> rusqlite::R
         let Some(base) = base else {
             return Ok(made);
         };
-        write(db, &refs, base, last_row)?;
+        write(db, &refs, base, last_row, &Pauses::new())?;
         made += 1;
     }
 }
@@ -325,6 +346,26 @@ impl Place {
             })
             .optional()?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// The hashes of all messages in it.
+    pub(super) fn messages(&self, db: &Connection) -> rusqlite::Result<Vec<u64>> {
+        let parts = Self::parts_of(self.id);
+        let mut read =
+            db.prepare_cached("SELECT refs FROM journal_refs WHERE id >= ?1 AND id < ?2")?;
+        let mut rows = read.query((parts.start, parts.end))?;
+        let mut messages = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (refs, _) = row.get_ref(0)?.as_blob()?.as_chunks::<REF>();
+            let refs = refs
+                .iter()
+                .filter_map(|bytes| Ref::read(bytes, self.first_at));
+            let hashes = refs
+                .filter(|found| found.kind == MESSAGE)
+                .map(|found| found.hash);
+            messages.extend(hashes);
+        }
+        Ok(messages)
     }
 
     /// Takes out what stands under a hash.
@@ -414,10 +455,10 @@ mod tests {
         for bits in [0, 1, 6, 10] {
             let mut expected = refs.clone();
             expected.sort_by_key(|found| part_of(found.hash, bits));
-            assert_eq!(by_part(&refs, bits), expected, "{bits}");
+            assert_eq!(by_part(&refs, bits, &Pauses::new()), expected, "{bits}");
             let most = part_of(u64::MAX, bits);
             assert_eq!(most, (1 << bits) - 1);
         }
-        assert!(by_part(&[], 0).is_empty());
+        assert!(by_part(&[], 0, &Pauses::new()).is_empty());
     }
 }

@@ -185,6 +185,28 @@ fn numbers(delivered: Delivered) -> Vec<u32> {
 }
 
 #[tokio::test]
+async fn what_was_handled_before_a_start_is_learned_and_stays_known() {
+    let fixture = Fixture::new().await;
+    // More than the first filter has room for, in several segments.
+    let numbers = 0..40;
+    for n in numbers.clone() {
+        fixture.handle(&fan(n), n).await;
+        if n % 10 == 9 {
+            fixture.written().await;
+        }
+    }
+    let fixture = fixture.reopened().await;
+    assert!(fixture.state().segments.len() > 1);
+    let is_learned = |state: &State| state.unseen_until == i64::MIN;
+    fixture.eventually("learned", is_learned).await;
+    for n in numbers {
+        assert_eq!(fixture.say(&fan(n), &message(n)).await, done(n));
+    }
+    fixture.handle(&fan(50), 50).await;
+    assert!(fixture.is_fast());
+}
+
+#[tokio::test]
 async fn a_common_message_has_no_rows_and_is_known_to_every_later_delivery() {
     let mut fixture = Fixture::new().await;
     let alice = fan(1);
