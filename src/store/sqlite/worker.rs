@@ -2,7 +2,8 @@
 //!
 //! One thread writes. It takes whatever waits in its queue into one transaction, each job in a
 //! savepoint, so that a busy store pays for one commit per group and a job that fails harms no other.
-//! Nobody is answered before the commit. Two threads read, each statement by itself.
+//! Nobody is answered before the commit. Two threads read, each statement by itself, or one where there is
+//! one core.
 //!
 //! Before its jobs a transaction writes what the [`Journal`] has in memory, as far as it is time, or the
 //! jobs concern it.
@@ -10,6 +11,7 @@
 //! A connection that saw its file fail (full or torn disk, lost rights) is closed and opened anew for
 //! the next job, so the store works again by itself when the fault is mended.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -34,7 +36,8 @@ const QUEUE: usize = 4096;
 /// Jobs in one transaction. Keeps the lock short for other processes.
 const GROUP: usize = 256;
 
-const READERS: usize = 2;
+/// Threads that read. More than there are cores would only be other caches, each with less of the file.
+const MOST_READERS: usize = 2;
 
 /// Of the journal's rows a transaction of a busy store writes at least so many bytes, for some 20,000
 /// messages a second.
@@ -81,7 +84,8 @@ impl Worker {
             move || write_until_stopped(&mut slot, &jobs, &journal)
         })?];
         let (reads, jobs) = bounded(QUEUE);
-        for _ in 0..READERS {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..cores.min(MOST_READERS) {
             let mut slot = Slot::new(
                 path,
                 Role::Reader,
@@ -137,7 +141,7 @@ impl Worker {
     pub(super) fn stop(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         // Readers first: the last connection to close is the writer's, which tidies up the WAL.
-        for _ in 0..READERS {
+        for _ in 1..threads.len() {
             let _ = self.reads.send(Message::Stop);
         }
         while threads.len() > 1 {
@@ -492,7 +496,9 @@ fn open(
             // `journal_size_limit`: a WAL that a burst made long shrinks again.
             db.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216")
         }
-        Role::Reader => db.execute_batch("PRAGMA query_only = ON"),
+        // `cache_size`, in KiB: with SQLite's 2 MB, a look at one of a million users reads most of the upper
+        // pages of the trees anew.
+        Role::Reader => db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -8000"),
     }
     .map_err(sql)?;
     Ok(db)
