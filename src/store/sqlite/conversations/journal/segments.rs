@@ -26,11 +26,11 @@ const REF: usize = 19;
 /// millisecond. A segment in one go would have the only core of a machine for so long that the messages under
 /// way are late.
 const PARTS_AT_ONCE: usize = 64;
-pub(super) const REFS_AT_ONCE: usize = 8_192;
+pub(super) const REFS_AT_ONCE: usize = 16_384;
 const PAUSE: Duration = Duration::from_micros(100);
 /// From then on there are no pauses: on a busy machine each may last some milliseconds, and a transaction
 /// must be far shorter than [`BELIEVE_FOR`](super::BELIEVE_FOR).
-const PAUSE_WITHIN: Duration = Duration::from_millis(40);
+const PAUSE_WITHIN: Duration = Duration::from_millis(60);
 /// What a transaction has changed is in SQLite's cache until the commit writes it in one go, or until the
 /// cache is full.
 const SMALL_CACHE: &str = "PRAGMA cache_size = 64";
