@@ -263,10 +263,15 @@ impl Inner {
             Ledger::Away => (vec![], true),
         };
         let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept, outcome.at);
-        if handled.is_plain() && publish(&charge, said, &mut handled, outcome.at, is_away) {
+        let planned = if !handled.is_plain() {
+            Some((said, handled))
+        } else if publish(&charge, said, &mut handled, outcome.at, is_away) {
             return self.write_down(seat, charge, handled, is_away).await;
-        }
-        Box::pin(self.conclude_slowly(seat, charge, outcome, kept, is_away)).await;
+        } else {
+            None
+        };
+        let concluding = self.conclude_slowly(seat, charge, outcome, kept, is_away, planned);
+        Box::pin(concluding).await;
     }
 
     /// The same where more than the answer's own entry depends on it, or no delivery carries it any more.
@@ -277,10 +282,12 @@ impl Inner {
         outcome: Outcome,
         mut kept: Vec<KeptAnswer>,
         mut is_away: bool,
+        mut planned: Option<(Option<Said>, Handled)>,
     ) {
         let mut now = outcome.at;
         loop {
-            let (said, mut handled) = self.plan(seat, &charge, &outcome, &kept, now);
+            let plan = || self.plan(seat, &charge, &outcome, &kept, now);
+            let (said, mut handled) = planned.take().unwrap_or_else(plan);
             if is_away && handled.session != SessionChange::Unchanged {
                 // The user's next message waits, which else would find the session of before.
                 match self.register_until_known(seat, &charge).await {
@@ -542,7 +549,10 @@ fn charge_of(seat: &Seat, waiting: Waiting) -> Option<Charge> {
     let ticket = match seat.find(&waiting.key) {
         Some(ticket) => ticket,
         None => match Message::parse(waiting.message?.as_bytes()) {
-            Ok(message) => Arc::new(Ticket::new(Arc::new(message), Instant::now())),
+            Ok(message) => {
+                let message = message.known_as(waiting.key.0);
+                Arc::new(Ticket::new(Arc::new(message), Instant::now()))
+            }
             Err(error) => {
                 tracing::error!(%error, "a message that another instance left can't be read");
                 return None;
@@ -597,4 +607,29 @@ fn takes_kept(message: &Message) -> bool {
             message.event_name(),
             Some("CLICK" | "SCAN" | "scancode_waitmsg")
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::Desks;
+    use super::*;
+    use crate::store::Digest;
+    use crate::wechat::id::OpenId;
+
+    #[test]
+    fn a_message_left_under_another_key_keeps_it() {
+        let seat = Arc::new(Desks::default()).seat(&OpenId::parse("oFan").unwrap());
+        let xml = "<xml><ToUserName>gh_1</ToUserName><FromUserName>oFan</FromUserName>\
+                   <CreateTime>1</CreateTime><MsgType>text</MsgType><Content>hi</Content>\
+                   <MsgId>1</MsgId></xml>";
+        let waiting = Waiting {
+            key: Digest([7; 32]),
+            message: Some(xml.into()),
+            deliveries: 1,
+            first_seen: Duration::ZERO,
+        };
+        let charge = charge_of(&seat, waiting).unwrap();
+        assert_eq!(charge.key, Digest([7; 32]));
+        assert_eq!(charge.message.ledger_key(), [7; 32]);
+    }
 }

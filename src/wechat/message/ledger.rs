@@ -19,6 +19,13 @@ impl Message {
         self.ledger_key
     }
 
+    /// The message under the key that a store knows it by, which an older program may have made in
+    /// another way.
+    #[must_use]
+    pub(crate) fn known_as(self, ledger_key: [u8; 32]) -> Self {
+        Self { ledger_key, ..self }
+    }
+
     /// That of a message which was read from `root`.
     pub(super) fn compute_ledger_key(&self, root: &Element<'_>) -> [u8; 32] {
         let mut hash = Sha256::new();
