@@ -13,11 +13,12 @@
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
@@ -45,8 +46,12 @@ const BUSY_BYTES: usize = 16 << 10;
 
 /// In a busy store so much of them is checkpointed at once, in a third of a millisecond. By SQLite's own
 /// measure of 1,000 pages it would be four, several times a second, and on a machine with one core the
-/// messages under way would wait for it. Rows of the journal are written once, so it costs no more.
+/// messages under way would wait for it. Rows of the journal are written once, so it costs no more, but for
+/// an fsync or two.
 const CHECKPOINT_BYTES: usize = 192 << 10;
+/// Where that takes longer, the disk is slow to sync, and it is left to SQLite for a while.
+const CHECKPOINT_WITHIN: Duration = Duration::from_millis(20);
+const CHECKPOINT_REST: Duration = Duration::from_secs(60);
 
 /// How long a statement waits for another process's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -63,8 +68,11 @@ pub(super) enum Survives {
 
 /// The queues to the threads. Dropping it lets them finish what waits, then end.
 pub(super) struct Worker {
-    writes: Sender<Message>,
-    reads: Sender<Message>,
+    writes: SyncSender<Message>,
+    /// Several threads take from it.
+    reads: crossbeam_channel::Sender<Message>,
+    /// What is sent behind the last order to stop would stay in the queue.
+    is_stopping: AtomicBool,
     /// The writer first.
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -76,14 +84,14 @@ impl Worker {
         let mut writer = open(path, Role::Writer, schema::check)?;
         schema::migrate(&mut writer)?;
         let journal = Arc::new(Journal::new(path, limits));
-        let (writes, jobs) = bounded(QUEUE);
+        let (writes, jobs) = sync_channel(QUEUE);
         let mut slot = Slot::new(path, Role::Writer, writer);
         slot.rise(&journal);
         let mut threads = vec![spawn("store-writer", {
             let journal = Arc::clone(&journal);
             move || write_until_stopped(&mut slot, &jobs, &journal)
         })?];
-        let (reads, jobs) = bounded(QUEUE);
+        let (reads, jobs) = crossbeam_channel::bounded(QUEUE);
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..cores.min(MOST_READERS) {
             let mut slot = Slot::new(
@@ -99,6 +107,7 @@ impl Worker {
         let worker = Self {
             writes,
             reads,
+            is_stopping: AtomicBool::new(false),
             threads: Mutex::new(threads),
         };
         Ok((worker, journal))
@@ -110,7 +119,7 @@ impl Worker {
         survives: Survives,
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.writes, survives, None, work).await
+        submit(|job| self.writes.try_send(job), survives, None, work).await
     }
 
     /// Queues a write that concerns the conversation of this [`person`](journal::person).
@@ -120,7 +129,13 @@ impl Worker {
         person: u64,
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.writes, survives, Some(person), work).await
+        submit(
+            |job| self.writes.try_send(job),
+            survives,
+            Some(person),
+            work,
+        )
+        .await
     }
 
     /// Has the journal's entries written soon.
@@ -134,12 +149,24 @@ impl Worker {
         &self,
         work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.reads, Survives::Crash, None, work).await
+        submit(|job| self.try_read(job), Survives::Crash, None, work).await
+    }
+
+    fn try_read(&self, job: Message) -> Result<(), TrySendError<Message>> {
+        use crossbeam_channel::TrySendError as Refused;
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Err(TrySendError::Disconnected(job));
+        }
+        self.reads.try_send(job).map_err(|refused| match refused {
+            Refused::Full(job) => TrySendError::Full(job),
+            Refused::Disconnected(job) => TrySendError::Disconnected(job),
+        })
     }
 
     /// Lets the threads finish what is queued, then joins them: the files are closed. Blocks.
     pub(super) fn stop(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_stopping.store(true, Ordering::Relaxed);
         // Readers first: the last connection to close is the writer's, which tidies up the WAL.
         for _ in 1..threads.len() {
             let _ = self.reads.send(Message::Stop);
@@ -222,7 +249,7 @@ where
 }
 
 async fn submit<T: Send + 'static>(
-    queue: &Sender<Message>,
+    try_send: impl FnOnce(Message) -> Result<(), TrySendError<Message>>,
     survives: Survives,
     person: Option<u64>,
     work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
@@ -235,7 +262,7 @@ async fn submit<T: Send + 'static>(
         survives,
         person,
     }));
-    match queue.try_send(job) {
+    match try_send(job) {
         Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
         Err(TrySendError::Full(_)) => Err(StoreError::Unavailable(
             "too many operations are waiting".into(),
@@ -310,12 +337,13 @@ fn write_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>, journal: &Jour
         for job in group {
             job.answer(failure.as_ref());
         }
+        slot.checkpoint();
         slot.rise(journal);
         slot.learn(journal);
     }
 }
 
-fn read_until_stopped(slot: &mut Slot, jobs: &Receiver<Message>) {
+fn read_until_stopped(slot: &mut Slot, jobs: &crossbeam_channel::Receiver<Message>) {
     while let Ok(Message::Run(mut job)) = jobs.recv() {
         let failure = slot.read(job.as_mut()).err();
         job.answer(failure.as_ref());
@@ -336,6 +364,9 @@ struct Slot {
     survives: Survives,
     /// Bytes of the journal that were written since the last checkpoint of a busy store.
     unchecked: usize,
+    /// The last transaction was a busy store's.
+    is_busy: bool,
+    checkpoints_rest_until: Option<Instant>,
 }
 
 impl Slot {
@@ -346,6 +377,8 @@ impl Slot {
             db: Some(db),
             survives: Survives::PowerLoss,
             unchecked: 0,
+            is_busy: false,
+            checkpoints_rest_until: None,
         }
     }
 
@@ -398,16 +431,21 @@ impl Slot {
             outcome
         })?;
         self.unchecked += written;
-        if written >= BUSY_BYTES && self.unchecked >= CHECKPOINT_BYTES {
-            self.unchecked = 0;
-            self.checkpoint();
-        }
+        self.is_busy = written >= BUSY_BYTES;
         Ok(())
     }
 
-    /// Moves pages from the WAL into the file. Where that fails, or a reader is in the way, SQLite's own
-    /// checkpoint does it later.
+    /// In a busy store, moves pages from the WAL into the file. Where that fails, or a reader is in the way,
+    /// SQLite's own checkpoint does it later.
     fn checkpoint(&mut self) {
+        let began = Instant::now();
+        let rests = self
+            .checkpoints_rest_until
+            .is_some_and(|until| began < until);
+        if !self.is_busy || self.unchecked < CHECKPOINT_BYTES || rests {
+            return;
+        }
+        self.unchecked = 0;
         let checkpoint = |db: &Connection| {
             let mut checkpoint = db.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             checkpoint.query_row([], |_| Ok(()))
@@ -415,6 +453,8 @@ impl Slot {
         if let Err(error) = self.with(|db, _| checkpoint(db)) {
             tracing::debug!(%error, "no checkpoint was made");
         }
+        let is_slow = began.elapsed() > CHECKPOINT_WITHIN;
+        self.checkpoints_rest_until = is_slow.then(|| began + CHECKPOINT_REST);
     }
 
     /// Lets the journal go the fast way, if it is time for it.
