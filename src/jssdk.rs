@@ -1,6 +1,5 @@
 //! JS-SDK configs: what a page hands to `wx.config`.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use serde::Serialize;
@@ -137,7 +136,9 @@ impl JsSdk {
             debug: false,
             app_id: self.app_id.clone(),
             timestamp: now,
-            signature: signature::jssdk(ticket.expose(), &nonce_str, now, url).to_string(),
+            signature: signature::jssdk(ticket.expose(), &nonce_str, now, url)
+                .as_str()
+                .to_owned(),
             nonce_str,
             js_api_list: &JS_API_LIST,
             open_tag_list: &OPEN_TAG_LIST,
@@ -183,16 +184,18 @@ fn authority_of(text: &str) -> Option<&str> {
         .any(|name| name.eq_ignore_ascii_case(scheme));
     let authority = rest.split(['/', '?']).next()?;
     let is_plain = !authority.is_empty() && !authority.contains(['@', '\\']);
-    let is_whole = is_http && is_plain && !text.chars().any(char::is_control);
+    let has_controls = if text.is_ascii() {
+        text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    };
+    let is_whole = is_http && is_plain && !has_controls;
     is_whole.then_some(authority)
 }
 
 /// 16 hex digits.
 fn nonce() -> String {
-    let mut nonce = String::with_capacity(16);
-    // Writing to a String never fails.
-    let _ = write!(nonce, "{:016x}", rand::random::<u64>());
-    nonce
+    hex::encode(rand::random::<[u8; 8]>())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ mod obtain;
 mod slot;
 
 use obtain::{Look, Need};
-use slot::{Flight, Slot};
+use slot::{Flight, Held, Slot};
 
 /// A value read from the store this recently is served without a look.
 const FRESH_FOR: Duration = Duration::from_secs(2);
@@ -129,16 +129,23 @@ impl TokenCentre {
     ///
     /// The platform's refusal, or that it or the store did not answer.
     pub async fn get(&self, kind: Kind) -> Result<Credential, ApiError> {
-        let slot = self.slot(kind);
-        let held = slot.good();
+        let held = self.slot(kind).good();
         if let Some(held) = &held {
-            if Instant::now() >= held.refresh_at {
+            let now = Instant::now();
+            if now >= held.refresh_at {
                 self.renew_in_background(kind, held.generation);
             }
-            if held.read_at.elapsed() < FRESH_FOR {
+            if now.duration_since(held.read_at) < FRESH_FOR {
                 return Ok(held.credential.clone());
             }
         }
+        // In a box of its own: for nearly all callers no room has to be made.
+        Box::pin(self.get_anew(kind, held)).await
+    }
+
+    /// What the store has now, or the platform.
+    async fn get_anew(&self, kind: Kind, held: Option<Held>) -> Result<Credential, ApiError> {
+        let slot = self.slot(kind);
         // Another instance may have a newer one: one caller looks, the others are served meanwhile.
         let flight = match (slot.try_take_off(), held) {
             (Some(flight), Some(held)) => match self.look(kind).await {

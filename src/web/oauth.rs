@@ -187,20 +187,24 @@ async fn signed_in(request: &Request, backend: &Backend) -> Result<SignedIn, Pro
     Err(problem.with_authorize_url(backend.public_url.join(&intent.authorize_path())))
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// Room for most answers.
+const USUAL_JSON_BYTES: usize = 1_280;
+
 /// An answer that no cache may keep.
 pub(super) fn json(value: &impl Serialize) -> Response {
-    let body = match serde_json::to_vec(value) {
-        Ok(body) => body,
+    let mut body = Vec::with_capacity(USUAL_JSON_BYTES);
+    if let Err(error) = serde_json::to_writer(&mut body, value) {
         // Only a map with keys that are no text, and we have none.
-        Err(error) => {
-            tracing::error!(%error, "an answer can't be written as JSON");
-            return StatusCode::INTERNAL_SERVER_ERROR.into();
-        }
-    };
-    Response::builder()
-        .content_type("application/json; charset=utf-8")
-        .header(header::CACHE_CONTROL, "no-store")
-        .body(body)
+        tracing::error!(%error, "an answer can't be written as JSON");
+        return StatusCode::INTERNAL_SERVER_ERROR.into();
+    }
+    let mut response = Response::from(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }
 
 fn redirect(to: &str) -> Response {
