@@ -30,8 +30,7 @@ pub(super) struct Route {
     ok: IntCounter,
 }
 
-/// The endpoints of one path, as poem's `RouteMethod` has them; but one that is not among its fellows in a
-/// list needs no second box for each request.
+/// The endpoints of one path by method. poem's `RouteMethod` would box a request's future a second time.
 pub(super) enum Methods {
     Get(BoxEndpoint<'static, Response>),
     Post(BoxEndpoint<'static, Response>),
